@@ -1,0 +1,48 @@
+# Everything happens in .venv; a second call of any target does only what changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL ?= docs/examples/iris
+
+.PHONY: help install install-dev serve test check format protos clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[examples]"
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+install: $(VENV)/.installed ## Create .venv with the runtime and what the examples need
+
+install-dev: $(VENV)/.installed-dev
+
+serve: install ## Serve the iris example; INTERFACE=omi|kserve|modzy chooses the interface
+	@OMI_MODEL=$${OMI_MODEL:-$(MODEL)} exec $(BIN)/omi serve
+
+test: install-dev ## Run the whole test suite
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: install-dev ## Formatting, lint, types, import contracts, generated stubs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python protos/generate.py --check
+
+format: install-dev ## Format and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: install-dev ## Regenerate the protobuf code
+	$(BIN)/python protos/generate.py
+
+clean: ## Remove what make made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
