@@ -1,0 +1,1 @@
+"""The OMI interface: gRPC, the `ModzyModel` service."""

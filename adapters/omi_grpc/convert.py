@@ -1,0 +1,107 @@
+"""Messages of `ModzyModel` ↔ the core's types; pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+from omi_grpc._pb import model_pb2 as pb
+from omi_runtime.card import ModelCard
+from omi_runtime.errors import ErrorCode, OMIError
+from omi_runtime.items import ERROR_FILE, Item
+
+FAILED_ITEM: Final = "Failed to process model input. "
+_NOT_INITIALIZED: Final = "Model has not been initialized for inference."
+
+
+def item_from_message(message: pb.InputItem) -> Item:
+    """An item's files as a plain dict: a protobuf map would invent a value for a missing key."""
+    return dict(message.input)
+
+
+def run_response(
+    outputs: Iterable[dict[str, bytes] | OMIError],
+    status_code: int = 200,
+    message: str = "Inference executed",
+) -> pb.RunResponse:
+    """The answer to a Run: 200 even when items failed, which say so themselves."""
+    return pb.RunResponse(
+        status_code=status_code,
+        status=HTTPStatus(status_code).phrase,
+        message=message,
+        outputs=[_output_item(output) for output in outputs],
+    )
+
+
+def status_response(status_code: int, message: str, card: ModelCard | None) -> pb.StatusResponse:
+    """The answer to a Status; the card is absent only if the model's module cannot be imported."""
+    response = pb.StatusResponse(
+        status_code=status_code, status=HTTPStatus(status_code).phrase, message=message
+    )
+    if card is not None:
+        response.MergeFrom(_card_message(card))
+    return response
+
+
+def _output_item(output: dict[str, bytes] | OMIError) -> pb.OutputItem:
+    if isinstance(output, OMIError):
+        return pb.OutputItem(output={ERROR_FILE: _error_text(output).encode()}, success=False)
+    return pb.OutputItem(output=output, success=True)
+
+
+def _error_text(error: OMIError) -> str:
+    if error.code is ErrorCode.MODEL_NOT_READY:
+        return FAILED_ITEM + _NOT_INITIALIZED
+    return f"{FAILED_ITEM}Exception Encountered: {error.message}"
+
+
+def _card_message(card: ModelCard) -> pb.StatusResponse:
+    features = card.features
+    return pb.StatusResponse(
+        model_info=pb.ModelInfo(
+            model_name=card.name,
+            model_version=card.version,
+            model_author=card.author,
+            model_type=card.kind,
+            source=card.source,
+        ),
+        description=pb.ModelDescription(
+            summary=card.summary,
+            details=card.details,
+            technical=card.technical,
+            performance=card.performance,
+        ),
+        inputs=[
+            pb.ModelInput(
+                filename=file.filename,
+                accepted_media_types=file.media_types,
+                max_size=file.max_size,
+                description=file.description,
+            )
+            for file in card.inputs
+        ],
+        outputs=[
+            pb.ModelOutput(
+                filename=file.filename,
+                media_type=file.media_types[0],
+                max_size=file.max_size,
+                description=file.description,
+            )
+            for file in card.outputs
+        ],
+        resources=pb.ModelResources(
+            required_ram=card.resources.ram,
+            num_cpus=card.resources.cpus,
+            num_gpus=card.resources.gpus,
+        ),
+        timeout=pb.ModelTimeout(status=card.timeout_status, run=card.timeout_run),
+        features=pb.ModelFeatures(
+            adversarial_defense=features.adversarial_defense,
+            batch_size=features.max_batch_size,
+            retrainable=features.retrainable,
+            results_format=features.results_format,
+            drift_format=features.drift_format,
+            explanation_format=features.explanation_format,
+        ),
+    )

@@ -1,0 +1,120 @@
+"""The `ModzyModel` service: Status, Run, Shutdown.
+
+Messages, texts and codes: Modzy's gRPC model template; where its behaviour and Chassis's are faults
+(no reply before a Status, zero outputs after a failed batch, success on an item that failed), ours
+is what the messages promise: N outputs for N inputs, always.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from omi_grpc import convert
+from omi_grpc._pb import model_pb2 as pb
+from omi_grpc.errors import TABLE
+from omi_runtime.errors import InternalError, ModelNotReady, NotOffered, OMIError
+from omi_runtime.handler import ModelHandler
+from omi_runtime.items import ItemCodec
+from omi_runtime.lifecycle import State
+from omi_runtime.runner import NOTHING_MORE, Wanted
+from omi_runtime.signature import Signature
+
+logger = logging.getLogger(__name__)
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ModzyModelServicer:
+    """Answers `ModzyModel` calls through the handler.
+
+    Args:
+        handler: the core.
+        allow_shutdown: `OMI_ALLOW_SHUTDOWN`.
+    """
+
+    SERVICE: Final = "ModzyModel"
+
+    def __init__(self, handler: ModelHandler, *, allow_shutdown: bool = True) -> None:
+        self._handler = handler
+        self._allow_shutdown = allow_shutdown
+        self._codec: ItemCodec | None = None
+        self._was_initialized = False
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What a server is given to offer the service."""
+        return grpc.method_handlers_generic_handler(
+            self.SERVICE,
+            {
+                "Status": grpc.unary_unary_rpc_method_handler(
+                    self.status, pb.StatusRequest.FromString, pb.StatusResponse.SerializeToString
+                ),
+                "Run": grpc.unary_unary_rpc_method_handler(
+                    self.run, pb.RunRequest.FromString, pb.RunResponse.SerializeToString
+                ),
+                "Shutdown": grpc.unary_unary_rpc_method_handler(
+                    self.shutdown,
+                    pb.ShutdownRequest.FromString,
+                    pb.ShutdownResponse.SerializeToString,
+                ),
+            },
+        )
+
+    async def status(self, _request: pb.StatusRequest, _context: _Context) -> pb.StatusResponse:
+        """200 once the model has loaded, 500 if it failed to: the card is filled either way."""
+        handler = self._handler
+        try:
+            await handler.reload_if_failed()
+        except ModelNotReady:
+            return convert.status_response(500, "Model Failed to Initialize.", handler.card)
+        if handler.lifecycle.state is not State.READY:
+            return convert.status_response(503, "Model is shutting down.", handler.card)
+        first, self._was_initialized = not self._was_initialized, True
+        done = "Model Initialized Successfully." if first else "Model Already Initialized."
+        return convert.status_response(200, done, handler.card)
+
+    async def run(self, request: pb.RunRequest, _context: _Context) -> pb.RunResponse:
+        """One output for each input, in order; what concerns one item is told in that item."""
+        try:
+            codec = self._item_codec(await self._handler.loaded())
+            rows = [codec.decode(convert.item_from_message(item)) for item in request.inputs]
+            result = await self._handler.infer_rows(rows, _wanted(request))
+            return convert.run_response(codec.encode(result))
+        except Exception as error:  # noqa: BLE001 - N inputs get N outputs, whatever happens
+            return self._all_failed(request, error)
+
+    async def shutdown(
+        self, _request: pb.ShutdownRequest, context: _Context
+    ) -> pb.ShutdownResponse:
+        """Answers, then the process drains and exits 0."""
+        if not self._allow_shutdown:
+            refused = NotOffered("Shutdown is switched off by OMI_ALLOW_SHUTDOWN")
+            await context.abort(TABLE[refused.code].grpc_status, refused.message)
+        self._handler.lifecycle.request_stop("Shutdown")
+        return pb.ShutdownResponse(
+            status_code=200, status="OK", message="Model Shutdown Successfully."
+        )
+
+    def _all_failed(self, request: pb.RunRequest, error: Exception) -> pb.RunResponse:
+        if not isinstance(error, OMIError):
+            logger.error("Run failed", exc_info=error)
+            error = InternalError()
+        status = TABLE[error.code].run_status
+        outputs = [error] * len(request.inputs)
+        if status == 200:
+            return convert.run_response(outputs)
+        return convert.run_response(outputs, status, error.message)
+
+    def _item_codec(self, signature: Signature) -> ItemCodec:
+        if self._codec is None:
+            self._codec = ItemCodec(signature, self._handler.settings.nan)
+        return self._codec
+
+
+def _wanted(request: pb.RunRequest) -> Wanted:
+    if not (request.explain or request.detect_drift):
+        return NOTHING_MORE
+    return Wanted(request.explain, request.detect_drift)

@@ -1,0 +1,189 @@
+"""What an interface's package provides, and how `INTERFACE` finds it.
+
+An adapter is an entry point in the group `omi_runtime.adapters`; its name is what `INTERFACE`
+selects, or `INTERFACE.PROTOCOL` where the protocols of one interface are served by different
+adapters (`modzy.v2`). Only a selected adapter is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import ClassVar, Final, Protocol, cast
+
+from omi_runtime import environment
+from omi_runtime.environment import SettingsGroup
+from omi_runtime.errors import SettingsError
+from omi_runtime.handler import ModelHandler
+from omi_runtime.settings import Settings
+
+GROUP: Final = "omi_runtime.adapters"
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port to bind: its number, 0 for one that the system chooses, and what set it."""
+
+    number: int
+    origin: str
+
+    def __str__(self) -> str:
+        return f"port {self.number} ({self.origin})"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """What an adapter gets: the core, the settings, the environment and its port."""
+
+    interface: str
+    port: Port
+    handler: ModelHandler
+    settings: Settings
+    environ: Mapping[str, str]
+
+
+class Adapter(Protocol):
+    """One interface. Its module is light: what serves is imported in `start`.
+
+    Attributes:
+        settings_group: the adapter's own settings, or None.
+        protocols: the values of `PROTOCOL` that it accepts; unset is always accepted.
+        default_port: where neither variable is set.
+        port_variables: the environment variables that set its port, the stronger first.
+        opens_before_load: whether the port opens before the model has loaded, so that callers
+            wait; otherwise an open port means a model that is ready.
+        port: the port bound, after `start`.
+        title: what it speaks, for a log line, such as "omi (gRPC)".
+    """
+
+    settings_group: ClassVar[type[SettingsGroup] | None]
+    protocols: ClassVar[frozenset[str]]
+    default_port: ClassVar[int]
+    port_variables: ClassVar[tuple[str, ...]]
+    opens_before_load: ClassVar[bool]
+    port: int
+    title: str
+
+    def __init__(self, mount: Mount) -> None: ...
+
+    async def start(self) -> None:
+        """Bind and serve. Raises LoadError if the port is taken."""
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting, answer what is in flight for up to `grace` seconds, close."""
+
+    def example_request(self) -> str:
+        """A command, ready to paste into a shell, that asks the loaded model for a prediction."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A selected interface, its adapter and its port."""
+
+    interface: str
+    adapter: type[Adapter]
+    port: Port
+
+
+def choose_adapters(
+    settings: Settings, environ: Mapping[str, str]
+) -> tuple[list[Choice], list[str]]:
+    """The adapters that `INTERFACE` and `PROTOCOL` select, with their ports, and warnings.
+
+    Raises:
+        SettingsError: an unknown interface or protocol, an unknown `OMI_*` variable, or two
+            interfaces on one port.
+    """
+    choices: list[Choice] = []
+    warnings: list[str] = []
+    for position, interface in enumerate(settings.interface):
+        adapter = load_adapter(interface, settings.protocol)
+        port = _port(adapter, settings, first=position == 0)
+        choices.append(Choice(interface, adapter, port))
+        if _both_ports_differ(adapter, settings, first=position == 0):
+            warnings.append(
+                f"PSC_MODEL_PORT={settings.psc_model_port} and HTTP_PORT={settings.http_port} are "
+                f"both set: {interface} listens on PSC_MODEL_PORT"
+            )
+    groups: list[type[SettingsGroup]] = [Settings, *settings_groups(choices)]
+    environment.check_names(_variables(groups), environ, _variables_of_all_adapters)
+    _check_distinct(choices)
+    return choices, warnings
+
+
+def load_adapter(interface: str, protocol: str = "") -> type[Adapter]:
+    """The adapter of an interface and protocol.
+
+    Raises:
+        SettingsError: names the variable, its value and what is installed.
+    """
+    installed = {point.name: point for point in entry_points(group=GROUP)}
+    valid = sorted(name for name in installed if "." not in name)
+    if interface not in valid:
+        raise SettingsError(
+            f"INTERFACE={interface!r} is not valid: expected one of {', '.join(valid)}"
+        )
+    point = installed.get(f"{interface}.{protocol}", installed[interface])
+    adapter = _load(point)
+    if protocol and protocol not in adapter.protocols:
+        accepted = sorted(
+            adapter.protocols
+            | {name.partition(".")[2] for name in installed if name.startswith(interface + ".")}
+        )
+        raise SettingsError(
+            f"PROTOCOL={protocol!r} is not valid for INTERFACE={interface}: expected "
+            f"{' or '.join(accepted)}, or unset"
+        )
+    return adapter
+
+
+def settings_groups(choices: Iterable[Choice]) -> list[type[SettingsGroup]]:
+    """The adapters' own settings, each group once."""
+    groups = [choice.adapter.settings_group for choice in choices]
+    return list(dict.fromkeys(group for group in groups if group is not None))
+
+
+def _load(point: EntryPoint) -> type[Adapter]:
+    return cast("type[Adapter]", point.load())
+
+
+def _port(adapter: type[Adapter], settings: Settings, *, first: bool) -> Port:
+    set_ports = {"HTTP_PORT": settings.http_port, "PSC_MODEL_PORT": settings.psc_model_port}
+    for variable in adapter.port_variables:
+        # HTTP_PORT is the port of the interface named first.
+        number = set_ports.get(variable) if first or variable != "HTTP_PORT" else None
+        if number is not None:
+            return Port(number, variable)
+    return Port(adapter.default_port, f"the default; set {adapter.port_variables[-1]} to change it")
+
+
+def _both_ports_differ(adapter: type[Adapter], settings: Settings, *, first: bool) -> bool:
+    return (
+        first
+        and "PSC_MODEL_PORT" in adapter.port_variables
+        and None not in (settings.http_port, settings.psc_model_port)
+        and settings.http_port != settings.psc_model_port
+    )
+
+
+def _check_distinct(choices: Sequence[Choice]) -> None:
+    taken: dict[int, Choice] = {}
+    for choice in choices:
+        other = taken.setdefault(choice.port.number, choice) if choice.port.number else choice
+        if other is not choice:
+            raise SettingsError(
+                f"INTERFACE={','.join(c.interface for c in choices)!r}: {other.interface} and "
+                f"{choice.interface} are both on port {choice.port.number} ({other.port.origin}; "
+                f"{choice.port.origin})"
+            )
+
+
+def _variables(groups: Iterable[type[SettingsGroup]]) -> set[str]:
+    return {s.variable for group in groups for s in environment.declared(group).values()}
+
+
+def _variables_of_all_adapters() -> set[str]:
+    adapters = [_load(point) for point in entry_points(group=GROUP)]
+    groups = [adapter.settings_group for adapter in adapters]
+    return _variables(group for group in groups if group is not None)

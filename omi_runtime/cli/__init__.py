@@ -1,0 +1,21 @@
+"""The `omi` command. `omi serve` alone must start fast, so only the other commands import click."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Entry point of the `omi` script."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["serve"] and not any(word.startswith("-") for word in arguments[1:2]):
+        from omi_runtime import serve  # noqa: PLC0415
+
+        if len(arguments) == 2:
+            os.environ["OMI_MODEL"] = arguments[1]
+        if len(arguments) <= 2:
+            return serve.main()
+    from omi_runtime.cli.commands import omi  # noqa: PLC0415
+
+    return int(omi.main(arguments, prog_name="omi", standalone_mode=True) or 0)

@@ -1,0 +1,327 @@
+"""Values ↔ the bytes of a media type, and values ↔ JSON.
+
+The file wires (OMI, Modzy) use `decode` and `encode` on one item's value; the JSON wires use
+`from_jsonable`, `dump_json` and `to_jsonable` on whole columns. Media types and extensions:
+
+    .json  application/json           Tensor, Json, Text
+    .npy   application/x-npy          Tensor
+    .csv   text/csv                   Tensor of at most two dimensions
+    .bin   application/octet-stream   Tensor: little-endian, row-major; BYTES length-prefixed; Bytes
+    .txt   text/plain                 Text
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+import mimetypes
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from omi_runtime import datatypes
+from omi_runtime.batch import Column
+from omi_runtime.datatypes import Array
+from omi_runtime.errors import InferenceFailed, InvalidInput, UnsupportedMediaType
+from omi_runtime.signature import Bytes, Field, Json, Tensor, Text
+
+JSON: Final = "application/json"
+NPY: Final = "application/x-npy"
+CSV: Final = "text/csv"
+BINARY: Final = "application/octet-stream"
+TEXT: Final = "text/plain"
+
+EXTENSIONS: Final = {".json": JSON, ".npy": NPY, ".csv": CSV, ".bin": BINARY, ".txt": TEXT}
+"""The extensions that name a media type of ours."""
+
+
+class NanPolicy(StrEnum):
+    """What becomes of NaN and infinity in JSON, which has no word for them (`OMI_NAN`)."""
+
+    ERROR = "error"
+    NULL = "null"
+    STRING = "string"
+
+
+def media_types(field: Field) -> dict[str, str]:
+    """The extensions under which a field's file may come, each with its media type."""
+    if isinstance(field.marker, Tensor):
+        return {extension: EXTENSIONS[extension] for extension in (".json", ".npy", ".csv", ".bin")}
+    if isinstance(field.marker, Text):
+        return {".txt": TEXT, ".json": JSON}
+    if isinstance(field.marker, Json):
+        return {".json": JSON}
+    extensions = {".bin": BINARY}
+    for media_type in field.marker.media_types:
+        extensions |= dict.fromkeys(mimetypes.guess_all_extensions(media_type), media_type)
+    return extensions
+
+
+def decode(field: Field, media_type: str | None, data: bytes) -> Any:
+    """One item's value from bytes; without a media type, the field's usual one.
+
+    Raises:
+        InvalidInput: the bytes are not what the field declares; the message opens with its name.
+        UnsupportedMediaType: the field is not read from that media type.
+    """
+    marker = field.marker
+    try:
+        if isinstance(marker, Bytes):
+            return data
+        if isinstance(marker, Text):
+            return _decode_text(data, media_type or TEXT)
+        if isinstance(marker, Json):
+            return load_json(data)
+        assert isinstance(marker, Tensor)
+        decoder = _DECODERS.get(media_type or JSON)
+        if decoder is not None:
+            return decoder(data, marker)
+    except InvalidInput as error:
+        raise InvalidInput(f"{field.name}: {error.message}") from None
+    accepted = ", ".join(_DECODERS)
+    raise UnsupportedMediaType(f"{field.name}: {media_type} is not read; send one of {accepted}")
+
+
+def from_jsonable(field: Field, value: Any) -> Any:
+    """One item's value from parsed JSON; Bytes are `{"b64": …}` (TensorFlow Serving's convention).
+
+    Raises:
+        InvalidInput: the message opens with the field's name.
+    """
+    marker = field.marker
+    if isinstance(marker, Json):
+        return value
+    try:
+        if isinstance(marker, Tensor):
+            return check_shape(datatypes.from_json(value, marker.datatype), marker)
+        if isinstance(marker, Text):
+            if isinstance(value, str):
+                return value
+            raise InvalidInput("expected a string")
+        return decode_base64(value)
+    except InvalidInput as error:
+        raise InvalidInput(f"{field.name}: {error.message}") from None
+
+
+def check_shape(array: Array, marker: Tensor) -> Array:
+    """The array itself if its shape, of one item, is the declared one."""
+    if not marker.accepts_shape(array.shape):
+        raise InvalidInput(f"has shape {list(array.shape)}, expected {list(marker.shape)}")
+    return array
+
+
+def decode_base64(value: Any) -> bytes:
+    """The bytes of a `{"b64": "…"}` object."""
+    match value:
+        case {"b64": str(text)} if len(value) == 1:
+            try:
+                return base64.b64decode(text, validate=True)
+            except ValueError as error:
+                raise InvalidInput(f"b64 is not base64: {error}") from None
+    raise InvalidInput('expected {"b64": "<base64>"}')
+
+
+def load_json(data: bytes | memoryview) -> Any:
+    """Parse JSON; NaN and Infinity are no JSON and refused."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"is not JSON: {error}") from None
+
+
+def dump_json(value: Any, nan: NanPolicy) -> bytes:
+    """Encode plain values, numpy arrays and scalars, dataclasses, dates, UUIDs, Fragments.
+
+    Raises:
+        InferenceFailed: JSON cannot hold the value, or NaN is refused; the caller adds the name.
+    """
+    try:
+        text = orjson.dumps(value, default=_jsonable, option=_OPTIONS)
+    except TypeError as error:
+        raise InferenceFailed(f"cannot be written as JSON: {error}") from None
+    # orjson writes NaN and infinity as null without a word, so only a null needs a second look.
+    if b"null" in text and nan is not NanPolicy.NULL:
+        replaced = _replace_non_finite(value, nan)
+        if replaced is not value:
+            return orjson.dumps(replaced, default=_jsonable, option=_OPTIONS)
+    return text
+
+
+def fragment(value: Any, nan: NanPolicy) -> orjson.Fragment:
+    """`dump_json`, to be put into a larger document as it is."""
+    return orjson.Fragment(dump_json(value, nan))
+
+
+def jsonable_item(field: Field, value: Any) -> Any:
+    """One item's output as dump_json takes it."""
+    if isinstance(field.marker, Tensor) and field.marker.datatype == "BYTES":
+        return _strings(np.asarray(value, dtype=object), field)
+    if isinstance(field.marker, Bytes):
+        return {"b64": base64.b64encode(value).decode()}
+    return value
+
+
+def jsonable_column(field: Field, column: Column) -> Any:
+    """A whole output column as dump_json takes it."""
+    if isinstance(column, np.ndarray) and column.dtype.kind != "O":
+        return column
+    if isinstance(column, np.ndarray):
+        return _strings(column, field)
+    if isinstance(field.marker, Json | Text):
+        return column
+    return [None if value is None else jsonable_item(field, value) for value in column]
+
+
+def _jsonable(value: Any) -> Any:
+    """What orjson asks for a type that it does not know."""
+    if isinstance(value, np.ndarray):  # not C-contiguous, or of Python objects
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "model_dump"):  # a pydantic model inside an untyped value
+        return value.model_dump(mode="json")
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if hasattr(value, "_asdict"):
+        return value._asdict()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def _replace_non_finite(value: Any, nan: NanPolicy) -> Any:
+    """The value with NaN and infinity replaced by strings, or refused; itself if it has none."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind != "f" or np.isfinite(value).all():
+            return value
+        return _replace_non_finite(value.tolist(), nan)
+    if isinstance(value, float | np.floating):
+        if math.isfinite(value):
+            return value
+        if nan is NanPolicy.ERROR:
+            raise InferenceFailed(
+                f"holds {_spell(float(value))}, which JSON cannot hold: OMI_NAN=null or "
+                "OMI_NAN=string would let it through"
+            )
+        return _spell(float(value))
+    if isinstance(value, dict):
+        changed = {key: _replace_non_finite(member, nan) for key, member in value.items()}
+        return changed if any(changed[key] is not value[key] for key in value) else value
+    if isinstance(value, list | tuple):
+        members = [_replace_non_finite(member, nan) for member in value]
+        same = all(new is old for new, old in zip(members, value, strict=True))
+        return value if same else members
+    return value
+
+
+def _spell(number: float) -> str:
+    if math.isnan(number):
+        return "NaN"
+    return "Infinity" if number > 0 else "-Infinity"
+
+
+def _strings(array: Array, field: Field) -> Any:
+    def text(element: bytes) -> str:
+        try:
+            return element.decode()
+        except UnicodeDecodeError:
+            raise InvalidInput(
+                f"{field.name}: holds bytes that are not UTF-8, which JSON cannot carry: "
+                "ask for binary data"
+            ) from None
+
+    flat = [text(element) for element in array.ravel().tolist()]
+    return datatypes.object_array(flat, array.shape).tolist()
+
+
+def encode_tensor_json(array: Array, field: Field, nan: NanPolicy) -> bytes:
+    """One tensor as nested JSON lists."""
+    return dump_json(jsonable_item(field, array), nan)
+
+
+def _decode_text(data: bytes, media_type: str) -> str:
+    if media_type == JSON:
+        value = load_json(data)
+        if isinstance(value, str):
+            return value
+        raise InvalidInput("expected a JSON string")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _decode_json(data: bytes, marker: Tensor) -> Array:
+    return check_shape(datatypes.from_json(load_json(data), marker.datatype), marker)
+
+
+def _decode_npy(data: bytes, marker: Tensor) -> Array:
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InvalidInput(f"is not an .npy file: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise InvalidInput("is an .npz archive, expected one array in .npy form")
+    if marker.datatype == "BYTES":
+        if array.dtype.kind == "U":
+            array = np.char.encode(array, "utf-8")
+        if array.dtype.kind != "S":
+            raise InvalidInput(f"holds {array.dtype.name} values where BYTES is expected")
+        return check_shape(datatypes.object_array(array.ravel().tolist(), array.shape), marker)
+    return check_shape(datatypes.fit(array, marker.datatype), marker)
+
+
+def _decode_csv(data: bytes, marker: Tensor) -> Array:
+    text = _decode_text(data, TEXT)
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    if marker.datatype == "BYTES":
+        values: Any = rows
+    else:
+        values = [[_csv_number(cell, marker.datatype) for cell in row] for row in rows]
+    array = datatypes.from_json(values, marker.datatype)
+    if array.ndim == 2 and len(marker.shape) < 2:
+        if len(marker.shape) == 1 and 1 in array.shape:
+            array = array.reshape(-1)
+        elif array.size == 1:
+            array = array.reshape(())
+    return check_shape(array, marker)
+
+
+def _csv_number(cell: str, datatype: str) -> bool | int | float:
+    word = cell.strip()
+    if datatype == "BOOL" and word.lower() in ("true", "false", "1", "0"):
+        return word.lower() in ("true", "1")
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    try:
+        number = float(word)
+    except ValueError:
+        raise InvalidInput(f"has {cell!r} where {datatype} expects a number") from None
+    if not math.isfinite(number):
+        raise InvalidInput(f"has {cell!r}: NaN and infinity are refused")
+    return number
+
+
+def _decode_binary(data: bytes, marker: Tensor) -> Array:
+    array = datatypes.from_raw(data, marker.datatype)
+    shape = list(marker.shape)
+    if shape.count(-1) > 1:
+        raise InvalidInput("has several variable dimensions: send .npy or .json, which say its shape")
+    known = math.prod(size for size in shape if size != -1)
+    if -1 in shape:
+        if known == 0 or array.size % known:
+            raise InvalidInput(f"has {array.size} elements, which do not fill shape {shape}")
+        shape[shape.index(-1)] = array.size // known
+    elif array.size != known:
+        raise InvalidInput(f"has {array.size} elements, expected {known} for shape {shape}")
+    return array.reshape(shape)
+
+
+_DECODERS: Final = {JSON: _decode_json, NPY: _decode_npy, CSV: _decode_csv, BINARY: _decode_binary}

@@ -1,0 +1,268 @@
+"""The datatypes of the Open Inference Protocol V2, and how their values become numpy arrays.
+
+Names and sizes: Open Inference Protocol, "Tensor Data Types"; the framing of BYTES is that of
+Triton's binary tensor extension (a little-endian uint32 length before each element). BF16 has no
+numpy dtype: its values are widened to float32 on the way in, which is exact, and rounded to the
+nearest even on the way out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omi_runtime.errors import InvalidInput
+
+Array = NDArray[Any]
+
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BF16": np.dtype("<f4"),
+    "BYTES": np.dtype(object),
+}
+"""V2 datatype → the dtype that an author's array has."""
+
+_EXACT_INTEGERS_IN_FLOAT64: Final = 2**53
+_NUMERIC_PYTHON_TYPES: Final = {int, float}
+_MAX_BYTES_ELEMENT: Final = 2**32 - 1
+
+
+def element_size(datatype: str) -> int:
+    """Bytes per element of `datatype` on the wire; 0 for BYTES, whose elements vary."""
+    if datatype == "BYTES":
+        return 0
+    return 2 if datatype == "BF16" else DTYPES[datatype].itemsize
+
+
+def from_json(value: Any, datatype: str) -> Array:
+    """Turn a parsed JSON value (number, string, nested list) into an array of `datatype`.
+
+    Strict, because a value that is changed in silence is a wrong prediction: every number must fit
+    without loss (rounding a decimal fraction to the nearest float apart), a boolean is no number,
+    a string is no number, and lists must not be ragged.
+
+    Raises:
+        InvalidInput: says what was found and what was expected; the caller adds the name.
+    """
+    if datatype == "BYTES":
+        return _bytes_from_json(value)
+    try:
+        array = np.array(value)
+    except ValueError:
+        raise InvalidInput("has lists of unequal lengths where a tensor is expected") from None
+    except OverflowError:
+        raise InvalidInput(f"has a number outside the range of {datatype}") from None
+    kind = array.dtype.kind
+    if array.size == 0 and kind == "f":
+        return array.astype(DTYPES[datatype])
+    if datatype == "BOOL":
+        if kind != "b":
+            raise InvalidInput(f"has {_found(value)} where BOOL expects true or false")
+        return array
+    if kind not in "iuf" or _hides_booleans(array, value):
+        return _exact(value, array, datatype)
+    return fit(array, datatype, original=value)
+
+
+def fit(array: Array, datatype: str, *, original: Any = None) -> Array:
+    """Convert a numeric or boolean array to `datatype` if every value fits without loss.
+
+    `original` is the JSON value that the array was made from, for numpy has already turned a mix
+    of large and negative or fractional numbers into floats: where those lose integers, the
+    original is read again exactly.
+
+    Raises:
+        InvalidInput: a value does not fit.
+    """
+    dtype = DTYPES[datatype]
+    if array.dtype == dtype:
+        return array
+    kind = array.dtype.kind
+    if dtype.kind == "b" or kind not in "iuf":
+        raise InvalidInput(f"holds {array.dtype.name} values where {datatype} is expected")
+    if dtype.kind == "f":
+        return _to_float(array, datatype, dtype)
+    if kind == "f":
+        if original is not None and (np.abs(array) >= _EXACT_INTEGERS_IN_FLOAT64).any():
+            return _exact(original, array, datatype)
+        if not (np.isfinite(array).all() and (np.trunc(array) == array).all()):
+            raise InvalidInput(f"has a fraction where {datatype} expects whole numbers")
+    if array.size and _outside(array, np.iinfo(dtype)):
+        raise InvalidInput(f"has a number outside the range of {datatype}")
+    return array.astype(dtype)
+
+
+def from_raw(data: bytes | memoryview, datatype: str, count: int | None = None) -> Array:
+    """View little-endian, row-major, unpadded tensor bytes as a flat array, without a copy.
+
+    BYTES and BF16 cannot be viewed and are built. With `count`, the number of elements must match.
+
+    Raises:
+        InvalidInput: the bytes do not divide into elements, or `count` differs.
+    """
+    if datatype == "BYTES":
+        array = _unframe(memoryview(data))
+    else:
+        size = element_size(datatype)
+        if len(data) % size:
+            raise InvalidInput(f"has {len(data)} bytes, not a multiple of {size} for {datatype}")
+        if datatype == "BF16":
+            words = np.frombuffer(data, "<u2").astype("<u4")
+            array = (words << np.uint32(16)).view("<f4")
+        else:
+            array = np.frombuffer(data, DTYPES[datatype])
+        if datatype == "BOOL" and (array.view(np.uint8) > 1).any():
+            raise InvalidInput("has a byte other than 0 and 1 where BOOL is expected")
+    if count is not None and array.size != count:
+        raise InvalidInput(f"has {array.size} elements where the shape needs {count}")
+    return array
+
+
+def to_raw(array: Array, datatype: str) -> bytes:
+    """The inverse of from_raw, for an array of the dtype that DTYPES gives for `datatype`."""
+    if datatype == "BYTES":
+        return _frame(array.ravel().tolist())
+    if datatype == "BF16":
+        bits = np.ascontiguousarray(array, "<f4").view("<u4")
+        rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        # Rounding must not carry a NaN's mantissa into infinity.
+        words = np.where(np.isnan(array), (bits >> np.uint32(16)) | np.uint32(0x40), rounded >> 16)
+        return words.astype("<u2").tobytes()
+    return np.ascontiguousarray(array, DTYPES[datatype]).tobytes()
+
+
+def object_array(values: Sequence[Any], shape: tuple[int, ...] | None = None) -> Array:
+    """An array of Python objects. numpy would look into sequences of equal length if asked."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array if shape is None else array.reshape(shape)
+
+
+def flatten(value: Any, depth: int) -> Iterable[Any]:
+    """The elements of lists nested `depth` deep, in row-major order."""
+    for _ in range(depth - 1):
+        value = itertools.chain.from_iterable(value)
+    return value if depth else (value,)
+
+
+def _to_float(array: Array, datatype: str, dtype: np.dtype[Any]) -> Array:
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+        if datatype == "BF16":
+            converted = from_raw(to_raw(converted, "BF16"), "BF16").reshape(array.shape)
+    if np.isfinite(converted).all() or (np.isfinite(converted) == np.isfinite(array)).all():
+        return converted
+    raise InvalidInput(f"has a number outside the range of {datatype}")
+
+
+def _outside(array: Array, limits: np.iinfo[Any]) -> bool:
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f":  # the largest integers are no floats: compare with the power of two
+        return bool(low < limits.min or high >= float(limits.max // 2 + 1) * 2)
+    return int(low) < limits.min or int(high) > limits.max
+
+
+def _hides_booleans(array: Array, value: Any) -> bool:
+    """Whether numpy counted a true or false among the numbers as 1 or 0."""
+    if array.size > 1024 and not np.logical_or(array == 0, array == 1).any():
+        return False  # scanning numbers is far cheaper than scanning Python objects
+    return bool in map(type, flatten(value, array.ndim))
+
+
+def _exact(value: Any, array: Array, datatype: str) -> Array:
+    """Read JSON numbers one by one, for what numpy's own conversion would change or refuse."""
+    elements = list(flatten(value, array.ndim))
+    for element in elements:
+        if type(element) not in _NUMERIC_PYTHON_TYPES:
+            raise InvalidInput(f"has {_found(element)} where {datatype} expects a number")
+    dtype = DTYPES[datatype]
+    if dtype.kind == "f":
+        try:
+            return fit(np.array(elements, dtype=np.float64).reshape(array.shape), datatype)
+        except OverflowError:
+            raise InvalidInput(f"has a number outside the range of {datatype}") from None
+    for element in elements:
+        if element != math.trunc(element):
+            raise InvalidInput(f"has a fraction where {datatype} expects whole numbers")
+    try:
+        return np.array([int(element) for element in elements], dtype=dtype).reshape(array.shape)
+    except OverflowError:
+        raise InvalidInput(f"has a number outside the range of {datatype}") from None
+
+
+def _bytes_from_json(value: Any) -> Array:
+    shape: list[int] = []
+    level = value
+    while isinstance(level, list):
+        shape.append(len(level))
+        if not level:
+            break
+        level = level[0]
+    elements = [value]
+    for size in shape:
+        if any(not isinstance(element, list) or len(element) != size for element in elements):
+            raise InvalidInput("has lists of unequal lengths where a tensor is expected")
+        elements = list(itertools.chain.from_iterable(elements))
+    for element in elements:
+        if not isinstance(element, str):
+            raise InvalidInput(f"has {_found(element)} where BYTES expects strings")
+    return object_array([element.encode() for element in elements], tuple(shape))
+
+
+def _unframe(data: memoryview) -> Array:
+    elements: list[bytes] = []
+    position, end = 0, len(data)
+    while position < end:
+        if position + 4 > end:
+            raise InvalidInput("ends inside the length of a BYTES element")
+        (length,) = struct.unpack_from("<I", data, position)
+        position += 4
+        if position + length > end:
+            raise InvalidInput(f"ends inside a BYTES element of {length} bytes")
+        elements.append(bytes(data[position : position + length]))
+        position += length
+    return object_array(elements)
+
+
+def _frame(elements: Iterable[bytes]) -> bytes:
+    parts: list[bytes] = []
+    for element in elements:
+        if len(element) > _MAX_BYTES_ELEMENT:
+            raise InvalidInput("has a BYTES element of 4 GiB or more")
+        parts += (struct.pack("<I", len(element)), element)
+    return b"".join(parts)
+
+
+_JSON_WORDS: Final[dict[type, str]] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def _found(value: Any) -> str:
+    """What a JSON value is, in a reader's words; of a list, its first odd element."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return _JSON_WORDS.get(type(value), type(value).__name__)

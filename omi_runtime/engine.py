@@ -1,0 +1,295 @@
+"""The micro-batching engine: a bounded queue, the threads that predict, and the way back.
+
+Threads follow a leader: whoever holds the lock waits for jobs, gathers one chunk of work, gives the
+lock up and runs the chunk, while the next thread gathers. So a single thread never contends, and no
+thread ever waits for work that another could take. There is no artificial delay unless asked for:
+a chunk is whatever waits when a thread comes for it.
+
+    submit ──▶ inbox (SimpleQueue) ──▶ leader: waiting, by merge key ──▶ chunk ──▶ Runner.run
+       ▲                                                                             │
+       └────────────── event loop, woken once per chunk ◀──── split by job ◀─────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+from omi_runtime.batch import Batch, Result
+from omi_runtime.errors import InternalError, Overloaded
+from omi_runtime.runner import NOTHING_MORE, Wanted
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Run = Callable[[Batch, Wanted], Result]
+
+
+class _Job:
+    """A caller's batch on its way: handed out in slices, finished when every row is answered."""
+
+    __slots__ = ("batch", "future", "key", "parts", "taken", "unanswered", "wanted")
+
+    def __init__(self, batch: Batch, wanted: Wanted, future: asyncio.Future[Result]) -> None:
+        self.batch = batch
+        self.wanted = wanted
+        self.key = (batch.key, wanted)
+        self.future = future
+        self.taken = 0
+        self.unanswered = batch.n
+        self.parts: list[tuple[range, Result]] = []
+
+
+class _Call(NamedTuple):
+    """A function to run on the model's thread, such as load and close."""
+
+    function: Callable[[], Any]
+    future: asyncio.Future[Any]
+
+
+class _Slice(NamedTuple):
+    job: _Job
+    start: int
+    stop: int
+
+
+_Chunk = list[_Slice]
+_STOP: Final = None
+_END: Final = object()
+
+
+class Engine:
+    """Runs batches on its own threads; merges what waits, splits what is large.
+
+    Args:
+        queue_size: the most items admitted and not yet answered; beyond, submit raises Overloaded.
+            A single request larger than that is taken when nothing else waits.
+        delay: seconds that a chunk waits for company; 0 is none.
+    """
+
+    def __init__(self, *, queue_size: int = 1024, delay: float = 0.0) -> None:
+        self._queue_size = queue_size
+        self._delay = delay
+        self._max_batch_size = 1
+        self._run: Run | None = None
+        self._loop = asyncio.get_running_loop()
+        self._inbox: queue.SimpleQueue[_Job | _Call | None] = queue.SimpleQueue()
+        self._leading = threading.Lock()
+        self._waiting: dict[Any, deque[_Job]] = {}
+        self._threads: list[threading.Thread] = []
+        self._items = 0
+        self._called_last = False
+        self._running: set[int] = set()
+        self._add_thread()
+
+    @property
+    def items(self) -> int:
+        """Items admitted and not yet answered."""
+        return self._items
+
+    @property
+    def running(self) -> bool:
+        """Whether the author's code is running on one of the threads."""
+        return bool(self._running)
+
+    def configure(self, run: Run, *, max_batch_size: int, threads: int) -> None:
+        """Say what to run, after the model is loaded; the loading thread is the first of them."""
+        self._run = run
+        self._max_batch_size = max_batch_size
+        while len(self._threads) < threads:
+            self._add_thread()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a function on a thread of the engine, in turn with the batches."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._inbox.put(_Call(function, future))
+        return await future
+
+    async def submit(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
+        """Predict a batch of any size; the caller's cancellation takes what is queued with it.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        n = batch.n
+        self._check_room(n)
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._items += n
+        self._inbox.put(_Job(batch, wanted, future))
+        try:
+            return await future
+        finally:
+            self._items -= n
+
+    async def stream(self, start: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+        """The values of an iterator that lives on the model's thread, as the reader asks for them.
+
+        Each value is a turn of its own among the batches, so that a slow reader holds up nobody;
+        the iterator is closed on that thread too, between two values.
+        """
+        self._check_room(1)
+        self._items += 1
+        iterator = start()
+        try:
+            while (value := await self.call(lambda: next(iterator, _END))) is not _END:
+                yield cast("T", value)
+        finally:
+            self._items -= 1
+            if isinstance(iterator, Generator):
+                await self.call(iterator.close)
+
+    def _check_room(self, n: int) -> None:
+        if self._items and self._items + n > self._queue_size:
+            raise Overloaded(
+                f"the queue is full: {self._items} items wait and OMI_QUEUE_SIZE is "
+                f"{self._queue_size}; try again later"
+            )
+
+    def close(self) -> None:
+        """Let the threads end after what they are doing. They are daemons: none holds the exit."""
+        for _ in self._threads:
+            self._inbox.put(_STOP)
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(
+            target=self._work, name=f"omi-engine-{len(self._threads)}", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._leading:
+                task = self._next()
+            if task is _STOP:
+                return
+            self._running.add(threading.get_ident())
+            if isinstance(task, _Call):
+                self._called_last = True
+                self._run_call(task)
+            elif task:
+                self._run_chunk(task)
+            self._running.discard(threading.get_ident())
+
+    def _next(self) -> _Chunk | _Call | None:
+        """The next chunk; or a call or stop, as soon as it comes."""
+        if self._waiting and self._called_last:  # calls, such as a stream's, take turns with batches
+            self._called_last = False
+            return self._take()
+        if not self._waiting:
+            first = self._inbox.get()
+            if not isinstance(first, _Job):
+                return first
+            self._file(first)
+            if self._delay:
+                return self._gather_until(time.monotonic() + self._delay)
+        try:
+            while True:
+                job = self._inbox.get_nowait()
+                if not isinstance(job, _Job):
+                    return job
+                self._file(job)
+        except queue.Empty:
+            return self._take()
+
+    def _gather_until(self, deadline: float) -> _Chunk | _Call | None:
+        """Wait for company until a full chunk waits or the delay is over."""
+        while max(map(_waiting_rows, self._waiting.values())) < self._max_batch_size:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            try:
+                job = self._inbox.get(timeout=remaining)
+            except queue.Empty:
+                break
+            if not isinstance(job, _Job):
+                return job
+            self._file(job)
+        return self._take()
+
+    def _file(self, job: _Job) -> None:
+        self._waiting.setdefault(job.key, deque()).append(job)
+
+    def _take(self) -> _Chunk:
+        """Up to a full chunk of the key that has waited longest, taken in turns.
+
+        A job that is larger than what is left of the chunk goes to the end of its line with the
+        rest, and its key behind the other keys: neither starves the small ones.
+        """
+        key = next(iter(self._waiting))
+        line = self._waiting.pop(key)
+        chunk: _Chunk = []
+        room = self._max_batch_size
+        for _ in range(len(line)):
+            job = line.popleft()
+            if job.future.cancelled():
+                continue
+            start = job.taken
+            job.taken = min(start + room, job.batch.n)
+            chunk.append(_Slice(job, start, job.taken))
+            room -= job.taken - start
+            if job.taken < job.batch.n:
+                line.append(job)
+            if not room:
+                break
+        if line:
+            self._waiting[key] = line
+        return chunk
+
+    def _run_call(self, call: _Call) -> None:
+        try:
+            outcome = call.function()
+        except BaseException as error:  # noqa: BLE001 - an author's load may even call sys.exit
+            self._post(_fail, call.future, error)
+        else:
+            self._post(_succeed, call.future, outcome)
+
+    def _run_chunk(self, chunk: _Chunk) -> None:
+        assert self._run is not None, "configure comes before the first submit"
+        try:
+            batch = Batch.merge([job.batch.slice(start, stop) for job, start, stop in chunk])
+            result = self._run(batch, chunk[0].job.wanted)
+        except BaseException:
+            # The runner turns an author's exceptions into item errors: this is a bug, or a
+            # SystemExit raised by the model. The thread must live on, and the callers be answered.
+            logger.exception("a batch of %d items ended unexpectedly", len(chunk))
+            rows = sum(stop - start for _, start, stop in chunk)
+            result = Result.failed([InternalError()] * rows)
+        self._post(self._deliver, chunk, result)
+
+    def _deliver(self, chunk: _Chunk, result: Result) -> None:
+        """Hand each job its rows, on the event loop; a job in several slices when all are there."""
+        offset = 0
+        for job, start, stop in chunk:
+            part = result.slice(offset, offset + stop - start)
+            offset += stop - start
+            job.parts.append((range(start, stop), part))
+            job.unanswered -= stop - start
+            if not job.unanswered and not job.future.done():
+                job.future.set_result(Result.assemble(job.batch.n, job.parts))
+
+    def _post(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:  # the loop is closed: the process is being cut off
+            logger.debug("an answer came after the event loop had ended")
+
+
+def _waiting_rows(line: deque[_Job]) -> int:
+    return sum(job.batch.n - job.taken for job in line)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _succeed(future: asyncio.Future[Any], outcome: Any) -> None:
+    if not future.done():
+        future.set_result(outcome)

@@ -1,0 +1,325 @@
+"""ModelHandler: the one core that every interface is mounted around. It knows no wire."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from omi_runtime.batch import Batch, Column, Result, Row, group_rows
+from omi_runtime.card import ModelCard, make_card
+from omi_runtime.datatypes import DTYPES
+from omi_runtime.engine import Engine
+from omi_runtime.errors import InvalidInput, LoadError, ModelNotReady, OMIError, SettingsError
+from omi_runtime.lifecycle import Lifecycle, State
+from omi_runtime.loading import FoundModel, find_model
+from omi_runtime.model import Model
+from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
+from omi_runtime.settings import Settings, usable_cpus
+from omi_runtime.signature import Json, Signature, Tensor, Text, read_signature
+
+logger = logging.getLogger(__name__)
+
+ASYNC_THREADS: Final = 32
+"""How many calls of an async predict may be under way; each is awaited by one thread."""
+
+
+class ModelHandler:
+    """Loads one model and answers for it: readiness, card, predictions, explanation, drift.
+
+    Create it on the event loop. All methods are called there; the author's code runs elsewhere.
+    """
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+        self.settings = settings
+        self.lifecycle = lifecycle
+        self.card: ModelCard | None = None
+        self._engine = Engine(
+            queue_size=settings.queue_size, delay=settings.batch_delay_ms / 1000
+        )
+        self._rules = AnswerRules(settings.nan, settings.error_detail == "full")
+        self._model: Model | None = None
+        self._signature: Signature | None = None
+        self._runner: Runner | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether the process answers; liveness is nothing more than that."""
+        return self.lifecycle.state is not State.STOPPED
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model can infer, and the process is not stopping."""
+        return self.lifecycle.ready
+
+    @property
+    def name(self) -> str:
+        """The name served; empty until the model's module has been imported."""
+        return self.card.name if self.card else self.settings.model_name
+
+    @property
+    def signature(self) -> Signature:
+        """What the loaded model takes and gives.
+
+        Raises:
+            ModelNotReady: it has not loaded; `await loaded()` waits for it.
+        """
+        if self._signature is None:
+            raise ModelNotReady(_NOT_READY.get(self.lifecycle.state, "the model is loading"))
+        return self._signature
+
+    @property
+    def explains(self) -> bool:
+        """Whether the model has an `explain`."""
+        return hasattr(self._model, "explain")
+
+    @property
+    def detects_drift(self) -> bool:
+        """Whether the model has a `drift`."""
+        return hasattr(self._model, "drift")
+
+    @property
+    def running(self) -> bool:
+        """Whether the author's code is running."""
+        return self._engine.running
+
+    async def load(self) -> None:
+        """Import the model and load it on its thread; again after a failure.
+
+        Raises:
+            SettingsError: `OMI_MODEL` names no model.
+            LoadError: anything else; the author's traceback is in the log.
+        """
+        self.lifecycle.move(State.LOADING)
+        try:
+            model, signature = await self._engine.call(self._load)
+        except Exception as error:
+            if error.__cause__ is not None:
+                logger.error("the model did not load", exc_info=error.__cause__)
+            if self.lifecycle.state is State.LOADING:
+                self.lifecycle.move(State.FAILED)
+            raise
+        self._model, self._signature = model, signature
+        loop = asyncio.get_running_loop()
+        self._runner = Runner(model, signature, self._rules, loop)
+        self._engine.configure(
+            self._runner.run, max_batch_size=self._batch_limit(model), threads=self._threads(model)
+        )
+        if self.lifecycle.state is State.LOADING:
+            self.lifecycle.move(State.READY)
+
+    async def reload_if_failed(self) -> None:
+        """Wait while the model loads; if it failed, load it again, once for all who wait.
+
+        Raises:
+            ModelNotReady: it failed again, or the process is stopping.
+        """
+        if self.lifecycle.state is State.FAILED:
+            try:
+                await self.load()
+            except (LoadError, SettingsError) as error:
+                raise ModelNotReady(str(error)) from None
+        await self.loaded()
+
+    async def loaded(self) -> Signature:
+        """The signature; waits while the model loads.
+
+        Raises:
+            ModelNotReady: the load failed, or the process is stopping without a model.
+        """
+        if self._signature is not None:
+            return self._signature
+        state = await self.lifecycle.wait_for(_is_settled)
+        if self._signature is None:
+            raise ModelNotReady(_NOT_READY.get(state, "the model is not ready"))
+        return self._signature
+
+    async def infer(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
+        """Predict a uniform batch: n items in, n answers out, in order.
+
+        Raises:
+            InvalidInput: an input is unknown, missing, or of the wrong datatype or shape.
+            ModelNotReady, Overloaded: see the error tree.
+        """
+        signature = await self.loaded()
+        _check_batch(batch, signature)
+        if not batch.n:
+            return _no_rows(signature)
+        return await self._engine.submit(batch, self._offered(wanted))
+
+    async def infer_rows(
+        self, rows: Iterable[Row | OMIError], wanted: Wanted = NOTHING_MORE
+    ) -> Result:
+        """Predict items that need not be alike; an error in place of an item is its answer.
+
+        Raises:
+            ModelNotReady, Overloaded: see the error tree.
+        """
+        signature = await self.loaded()
+        parts, errors = group_rows(_check_names(row, signature) for row in rows)
+        if len(parts) == 1 and not errors:
+            return await self.infer(parts[0].batch, wanted)
+        results = await asyncio.gather(*(self.infer(part.batch, wanted) for part in parts))
+        answered = [(part.rows, result) for part, result in zip(parts, results, strict=True)]
+        failed = [([row], Result.failed([error])) for row, error in errors.items()]
+        n = sum(len(part.rows) for part in parts) + len(errors)
+        return Result.assemble(n, [*answered, *failed]) if n else _no_rows(signature)
+
+    async def infer_stream(self, batch: Batch) -> AsyncIterator[Result]:
+        """Predict a single item: one Result of one row for each value that the model yields.
+
+        A model that does not yield answers once. The next value is asked for when the reader asks.
+
+        Raises:
+            OMIError: in place of the value that failed; nothing follows it.
+        """
+        signature = await self.loaded()
+        _check_batch(batch, signature)
+        if not signature.streaming:
+            yield await self._engine.submit(batch)
+            return
+        assert self._runner is not None
+        runner = self._runner
+        values = self._engine.stream(lambda: runner.stream(batch))
+        try:
+            async for result in values:
+                yield result
+        finally:
+            await values.aclose()
+
+    async def close(self, timeout: float) -> bool:
+        """Let the model give back what it took; False if it did not finish in `timeout` seconds."""
+        closed = True
+        if self._model is not None:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._engine.call(self._model.close)
+            except TimeoutError:
+                closed = False
+            except Exception:
+                logger.exception("%s.close raised", self.name)
+        self._engine.close()
+        return closed
+
+    def _load(self) -> tuple[Model, Signature]:
+        """On the model's thread: import, read what the class and model.yaml say, load."""
+        found = find_model(self.settings.model_source())
+        model_class = found.model_class
+        signature = read_signature(model_class)
+        _check_class(model_class, signature)
+        self.card = self._make_card(found, signature)
+        try:
+            model = model_class()
+            model.directory = found.directory
+            model.load()
+        except BaseException as error:
+            raise LoadError(
+                f"model {model_class.name} did not load: {type(error).__name__}: {error}"
+            ) from error
+        if signature is None:
+            signature = getattr(model, "signature", None)
+            if signature is None:
+                raise LoadError(
+                    f"{model_class.__name__}.predict takes **columns, so load() has to set "
+                    "self.signature"
+                )
+            self.card = self._make_card(found, signature)
+        return model, signature
+
+    def _make_card(self, found: FoundModel, signature: Signature | None) -> ModelCard:
+        manifest = None
+        if (found.directory / "model.yaml").is_file():
+            # Imported here, for it brings pydantic and yaml.
+            from omi_runtime.metadata import read_manifest  # noqa: PLC0415
+
+            manifest = read_manifest(found.directory)
+        return make_card(
+            found.model_class, signature, manifest, served_name=self.settings.model_name
+        )
+
+    def _batch_limit(self, model: Model) -> int:
+        return min(model.max_batch_size, self.settings.max_batch_size or model.max_batch_size)
+
+    def _threads(self, model: Model) -> int:
+        if asyncio.iscoroutinefunction(model.predict):
+            return self.settings.threads or ASYNC_THREADS
+        return (self.settings.threads or usable_cpus()) if model.thread_safe else 1
+
+    def _offered(self, wanted: Wanted) -> Wanted:
+        """What is wanted and the model has; the rest is logged and answered with nothing."""
+        if wanted is NOTHING_MORE:
+            return wanted
+        offered = Wanted(
+            wanted.explanation and self.explains, wanted.drift and self.detects_drift
+        )
+        if offered != wanted:
+            logger.info("explanation or drift was asked for, which %s does not have", self.name)
+        return offered if any(offered) else NOTHING_MORE
+
+
+_NOT_READY: Final[Mapping[State, str]] = {
+    State.FAILED: "the model failed to load; the server's log has the details",
+    State.DRAINING: "the server is stopping",
+    State.STOPPED: "the server is stopping",
+}
+
+
+def _is_settled(state: State) -> bool:
+    return state not in (State.STARTING, State.LOADING)
+
+
+def _check_class(model_class: type[Model], signature: Signature | None) -> None:
+    label = model_class.__name__
+    if not isinstance(model_class.max_batch_size, int) or model_class.max_batch_size < 1:
+        raise LoadError(f"{label}.max_batch_size is {model_class.max_batch_size!r}, expected >= 1")
+    if signature is not None and signature.streaming and model_class.max_batch_size > 1:
+        raise LoadError(f"{label}.predict yields, so its max_batch_size has to be 1")
+
+
+def _check_names(row: Row | OMIError, signature: Signature) -> Row | OMIError:
+    if isinstance(row, OMIError):
+        return row
+    try:
+        _check_keys(row, signature)
+    except InvalidInput as error:
+        return error
+    return row
+
+
+def _check_keys(names: Mapping[str, Any], signature: Signature) -> None:
+    for name in names:
+        if name not in signature.input_by_name:
+            known = ", ".join(signature.input_names)
+            raise InvalidInput(f"unknown input {name!r}: this model takes {known}")
+    for name in signature.required_names:
+        if name not in names:
+            raise InvalidInput(f"input {name!r} is missing")
+
+
+def _check_batch(batch: Batch, signature: Signature) -> None:
+    _check_keys(batch.columns, signature)
+    for name, column in batch.columns.items():
+        marker = signature.input_by_name[name].marker
+        if not isinstance(marker, Tensor):
+            continue
+        if not isinstance(column, np.ndarray) or column.dtype != DTYPES[marker.datatype]:
+            raise InvalidInput(f"{name}: expected {marker.datatype} values")
+        if not marker.accepts_shape(column.shape[1:]):
+            shape = list(column.shape[1:])
+            raise InvalidInput(f"{name}: has shape {shape}, expected {list(marker.shape)}")
+
+
+def _no_rows(signature: Signature) -> Result:
+    """Zero rows, answered with zero rows of the declared datatypes and shapes."""
+    columns: dict[str, Column] = {}
+    for field in signature.outputs:
+        marker = field.marker
+        if isinstance(marker, Tensor):
+            shape = (0, *(max(size, 0) for size in marker.shape))
+            columns[field.name] = np.empty(shape, DTYPES[marker.datatype])
+        else:
+            columns[field.name] = []
+    return Result(columns, 0)

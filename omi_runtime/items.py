@@ -1,0 +1,147 @@
+"""Named files ↔ items: what the OMI and Modzy wires share.
+
+An item arrives as files by name. A name means an input if it is the input's exact name, or that
+and the extension of a media type that the input is read from; other names are ignored. An answer
+leaves as `results.json`, with everything that is not Bytes, and a file for each Bytes output:
+
+    {"data": {"result": …, "explanation": …, "drift": …}}
+
+`result` is the bare value if the model has one output in all, else an object; null if there are
+only Bytes. The form is Modzy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from omi_runtime import codecs
+from omi_runtime.batch import Result, Row
+from omi_runtime.card import RESULTS_FILE
+from omi_runtime.errors import InferenceFailed, InvalidInput, OMIError, UnsupportedMediaType
+from omi_runtime.signature import Bytes, Field, Signature
+
+ERROR_FILE: Final = "error"
+"""The key under which an item's failure is told on the OMI wire."""
+
+Item = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class _Key:
+    field: Field
+    media_type: str | None
+
+
+class ItemCodec:
+    """Reads and writes the items of one signature.
+
+    Args:
+        signature: of the model.
+        nan: what becomes of NaN in results.json.
+    """
+
+    def __init__(self, signature: Signature, nan: codecs.NanPolicy) -> None:
+        self._signature = signature
+        self._nan = nan
+        self._keys: dict[str, _Key] = {}
+        for field in signature.inputs:
+            for extension, media_type in codecs.media_types(field).items():
+                self._keys.setdefault(field.name + extension, _Key(field, media_type))
+        for field in signature.inputs:  # an exact name wins over another's name with an extension
+            self._keys[field.name] = _Key(field, None)
+        self._files = [f for f in signature.outputs if isinstance(f.marker, Bytes)]
+        self._results = [f for f in signature.outputs if not isinstance(f.marker, Bytes)]
+
+    @property
+    def output_files(self) -> list[str]:
+        """The names of the files that an answer has."""
+        return [RESULTS_FILE, *(field.name for field in self._files)]
+
+    def file_names(self, field: Field) -> list[str]:
+        """The names under which an input may come, the exact one first."""
+        names = [name for name, key in self._keys.items() if key.field is field]
+        return sorted(names, key=lambda name: name != field.name)
+
+    def decode(self, item: Item) -> Row | OMIError:
+        """One item's values by input name, or the error that it is answered with."""
+        row: dict[str, Any] = {}
+        try:
+            for name, data in item.items():
+                key = self._keys.get(name)
+                if key is None:
+                    continue
+                if key.field.name in row:
+                    raise InvalidInput(f"{key.field.name}: given twice, once as {name!r}")
+                row[key.field.name] = codecs.decode(key.field, key.media_type, data)
+            for name in self._signature.required_names:
+                if name not in row:
+                    raise self._missing(name, item)
+        except OMIError as error:
+            return error
+        return row
+
+    def encode(self, result: Result) -> list[dict[str, bytes] | OMIError]:
+        """Every item's files, or the error that it ended with."""
+        return [
+            result.errors[row] if row in result.errors else self._encode_row(result, row)
+            for row in range(result.n)
+        ]
+
+    def _encode_row(self, result: Result, row: int) -> dict[str, bytes] | OMIError:
+        try:
+            return {
+                RESULTS_FILE: self._results_json(result, row),
+                **{field.name: self._file(result, field, row) for field in self._files},
+            }
+        except InferenceFailed as error:
+            return error
+
+    def _results_json(self, result: Result, row: int) -> bytes:
+        values = {
+            field.name: codecs.jsonable_item(field, result.columns[field.name][row])
+            for field in self._results
+        }
+        answer: Any = values or None
+        if len(values) == len(self._signature.outputs) == 1:
+            (answer,) = values.values()
+        try:
+            return codecs.dump_json(
+                {
+                    "data": {
+                        "result": answer,
+                        "explanation": extra(result.explanation, row),
+                        "drift": extra(result.drift, row),
+                    }
+                },
+                self._nan,
+            )
+        except InferenceFailed as error:
+            names = ", ".join(values)
+            raise InferenceFailed(f"output {names}: {error.message}") from None
+
+    def _file(self, result: Result, field: Field, row: int) -> bytes:
+        value = result.columns[field.name][row]
+        # A model that yields has several values, and a file is all of them in order.
+        return b"".join(value) if isinstance(value, list) else bytes(value)
+
+    def _missing(self, name: str, names: Iterable[str]) -> OMIError:
+        field = self._signature.input_by_name[name]
+        accepted = ", ".join(self.file_names(field))
+        for candidate in names:
+            if candidate.startswith(name + "."):
+                return UnsupportedMediaType(
+                    f"{name}: {candidate!r} is not read here; send one of {accepted}"
+                )
+        return InvalidInput(f"input {name!r} is missing: send one of {accepted}")
+
+
+def extra(values: list[Any] | None, row: int) -> orjson.Fragment | None:
+    """An item's explanation or drift for a wire that has no error for it: null if it failed."""
+    if values is None or isinstance(values[row], OMIError):
+        return None
+    fragment: orjson.Fragment | None = values[row]
+    return fragment

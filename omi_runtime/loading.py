@@ -1,0 +1,176 @@
+"""`OMI_MODEL` → the author's class.
+
+    a directory            its model.py, with exactly one Model subclass
+    a file                 exactly one Model subclass
+    file.py:Class          that class
+    package.module:Class   that class
+
+What is none of these may be claimed by a flavor: an entry point in `omi_runtime.flavors` whose
+object takes the text of `OMI_MODEL` and returns a Model subclass, or None if it is not its kind.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from omi_runtime.errors import LoadError, SettingsError
+from omi_runtime.model import Model
+
+FLAVORS: Final = "omi_runtime.flavors"
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """The author's class and where its files lie."""
+
+    model_class: type[Model]
+    directory: Path
+
+
+def check_source(source: str) -> None:
+    """Refuse at once what cannot name a model, before anything of it is imported.
+
+    Raises:
+        SettingsError: no such file or directory, or one without a model.py.
+    """
+    path, _ = _split(source)
+    if _flavored(source) or path.is_file():
+        return
+    if path.is_dir():
+        if not (path / "model.py").is_file():
+            raise _not_a_model(source, f"{path}{_sep(path)} has no model.py")
+    elif not _is_importable(source):
+        raise _not_a_model(source, "there is no such file or directory")
+
+
+def find_model(source: str) -> FoundModel:
+    """Import the module that `source` names and find its Model subclass.
+
+    Raises:
+        SettingsError: it holds no Model, several, or not the one named.
+        LoadError: the module raised while it was imported.
+    """
+    check_source(source)
+    flavored = _flavored(source)
+    if flavored is not None:
+        return FoundModel(flavored, Path(source))
+    path, class_name = _split(source)
+    if not path.exists():
+        module_name, _, class_name = source.partition(":")
+        module = _import_module(module_name)
+        file = Path(inspect.getfile(module)).resolve()
+    else:
+        file = (path / "model.py" if path.is_dir() else path).resolve()
+        module = _import_file(file)
+    return FoundModel(_find_class(module, class_name, source), file.parent)
+
+
+def _split(source: str) -> tuple[Path, str]:
+    """The path and, after a colon, the class; a path that exists may hold colons itself."""
+    path = Path(source)
+    if path.exists() or ":" not in source:
+        return path, ""
+    head, _, class_name = source.rpartition(":")
+    return Path(head), class_name
+
+
+def _sep(path: Path) -> str:
+    return "" if str(path).endswith("/") else "/"
+
+
+def _is_importable(source: str) -> bool:
+    module_name, colon, _ = source.partition(":")
+    if not colon or not module_name.replace(".", "_").isidentifier():
+        return False
+    try:
+        return importlib.util.find_spec(module_name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _not_a_model(source: str, why: str) -> SettingsError:
+    return SettingsError(
+        f"OMI_MODEL={source!r} names no model: {why}; expected a directory with model.py, a file, "
+        "file.py:Class or package.module:Class"
+    )
+
+
+def _flavored(source: str) -> type[Model] | None:
+    for flavor in entry_points(group=FLAVORS):
+        found = flavor.load()(source)
+        if found is not None:
+            return _checked(found, source)
+    return None
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Import a file under its own name, its directory first on sys.path, in sys.modules."""
+    directory = str(file.parent)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    name = file.stem
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) != str(file):
+        name = f"omi_model_{name}"  # something else already has that name
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise SettingsError(f"OMI_MODEL names {file}, which is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        raise LoadError(f"{file} could not be imported: {_name(error)}") from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        raise LoadError(f"module {name} could not be imported: {_name(error)}") from error
+
+
+def _name(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _find_class(module: ModuleType, class_name: str, source: str) -> type[Model]:
+    if class_name:
+        found = getattr(module, class_name, None)
+        if found is None:
+            raise _not_a_model(source, f"{module.__name__} has no {class_name}")
+        return _checked(found, source)
+    candidates = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Model)
+        and value.__module__ == module.__name__
+        and callable(getattr(value, "predict", None))
+    ]
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise _not_a_model(
+            source, f"{module.__file__} has no subclass of omi_runtime.Model with a predict"
+        )
+    names = ", ".join(candidate.__name__ for candidate in candidates)
+    raise _not_a_model(
+        source, f"{module.__file__} has several models ({names}): add :{candidates[0].__name__}"
+    )
+
+
+def _checked(found: object, source: str) -> type[Model]:
+    if inspect.isclass(found) and issubclass(found, Model):
+        return found
+    raise _not_a_model(source, f"{found!r} is no subclass of omi_runtime.Model")

@@ -1,0 +1,66 @@
+"""Log lines, to stderr: text for people, or one JSON object a line for collectors.
+
+Only the loggers of this runtime and of its servers are configured: what a model's author does with
+the root logger stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any, Final
+
+import orjson
+
+_LOGGERS: Final = ("omi_runtime", "omi_grpc", "omi_kserve", "omi_modzy")
+_SERVER_LOGGERS: Final = ("uvicorn", "grpc", "asyncio")
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-01-31T12:00:00.000Z INFO omi_runtime.serve: message`."""
+
+    converter = time.gmtime
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time":…,"level":…,"logger":…,"message":…}`, with `exception` where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure(level: str, form: str, *, access_log: bool = False) -> None:
+    """Set up the runtime's loggers.
+
+    Args:
+        level: of `OMI_LOG_LEVEL`.
+        form: `text` or `json`.
+        access_log: whether uvicorn's line per request is wanted.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    own = level.upper()
+    servers = own if own == "DEBUG" else "WARNING"
+    levels = dict.fromkeys(_LOGGERS, own) | dict.fromkeys(_SERVER_LOGGERS, servers)
+    levels["uvicorn.access"] = "INFO" if access_log else "CRITICAL"
+    for name, its_level in levels.items():
+        logger = logging.getLogger(name)
+        logger.setLevel(its_level)
+        logger.handlers = [handler]
+        logger.propagate = False

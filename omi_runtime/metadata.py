@@ -1,0 +1,204 @@
+"""`model.yaml`: Modzy's metadata file, specifications 0.3 and 0.4, read and validated.
+
+Field names are those of Modzy's container specification and its Python and gRPC model templates.
+An error names the file, the line and the field.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
+
+from omi_runtime.errors import LoadError
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME: Final = "model.yaml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, coerce_numbers_to_str=True, frozen=True, populate_by_name=True
+    )
+
+    ignored: ClassVar[frozenset[str]] = frozenset()
+    """Keys that the specification has and this runtime has no use for."""
+
+
+class Description(_Section):
+    """What the model does, in four lengths and moods."""
+
+    summary: str = ""
+    details: str = ""
+    technical: str = ""
+    performance: str = ""
+
+
+class InputFile(_Section):
+    """One input; its key is the file's name."""
+
+    accepted_media_types: tuple[str, ...] = ()
+    max_size: str = ""
+    description: str = ""
+
+
+class OutputFile(_Section):
+    """One output; its key is the file's name."""
+
+    media_type: str = ""
+    max_size: str = ""
+    description: str = ""
+
+
+class Memory(_Section):
+    """Main memory."""
+
+    size: str = ""
+
+
+class Cpu(_Section):
+    """Processors; fractions are allowed."""
+
+    count: float = 0.0
+
+
+class Gpu(_Section):
+    """Graphics processors."""
+
+    count: int = 0
+
+
+class Resources(_Section):
+    """What the model needs to run."""
+
+    memory: Memory = Memory()
+    cpu: Cpu = Cpu()
+    gpu: Gpu = Gpu()
+
+
+class Timeout(_Section):
+    """How long loading (`status`) and one run may take, as spans such as `20s` or `1m30s`."""
+
+    status: str = ""
+    run: str = ""
+
+    @field_validator("status", "run")
+    @classmethod
+    def _is_span(cls, text: str) -> str:
+        parse_span(text)
+        return text
+
+
+class Features(_Section):
+    """What specification 0.4 says of a model's abilities."""
+
+    adversarial_defense: bool = False
+    max_batch_size: int | None = Field(default=None, ge=1)
+    retrainable: bool = False
+    results_format: str = ""
+    drift_format: str = ""
+    explanation_format: str = ""
+
+
+class Manifest(_Section):
+    """The whole file."""
+
+    ignored = frozenset({"releaseNotes", "filters", "metrics", "internal"})
+
+    specification: Literal["0.3", "0.4"]
+    type: Literal["file", "grpc"] = "grpc"
+    source: str = ""
+    version: str = ""
+    name: str = ""
+    author: str = ""
+    description: Description = Description()
+    tags: tuple[str, ...] = ()
+    inputs: dict[str, InputFile] = {}
+    outputs: dict[str, OutputFile] = {}
+    resources: Resources = Resources()
+    timeout: Timeout = Timeout()
+    features: Features = Features()
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _no_tags(cls, tags: Any) -> Any:
+        return () if tags is None else tags
+
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_span(text: str) -> float | None:
+    """Seconds of a span such as `20s`, `1m30s` or `500ms`; None for an empty one.
+
+    Raises:
+        ValueError: it is no span.
+    """
+    if not text:
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    if "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is no time span: write for example 20s or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """The `model.yaml` of a model's directory, or None if it has none.
+
+    Raises:
+        LoadError: names the line and the field.
+    """
+    path = directory / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        content = loader.construct_document(root) if root is not None else None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise LoadError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise LoadError(f"{path} holds no mapping")
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        line = _line(root, problem["loc"])
+        raise LoadError(f"{path}, line {line}: {place}: {problem['msg']}") from None
+    _warn_of_unknown_keys(path, root)
+    return manifest
+
+
+def _line(node: yaml.Node, location: Sequence[int | str]) -> int:
+    """The line, from 1, of the node that a validation error is about, or of its nearest parent."""
+    for step in location:
+        if isinstance(node, yaml.MappingNode):
+            found = next((value for key, value in node.value if key.value == step), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            found = node.value[step]
+        else:
+            found = None
+        if found is None:
+            break
+        node = found
+    return int(node.start_mark.line) + 1
+
+
+def _warn_of_unknown_keys(path: Path, root: yaml.Node) -> None:
+    known = {field.alias or name for name, field in Manifest.model_fields.items()}
+    for key, _ in root.value:
+        if key.value not in known | Manifest.ignored:
+            nearest = difflib.get_close_matches(key.value, known, n=1)
+            hint = f": did you mean {nearest[0]}?" if nearest else ""
+            line = key.start_mark.line + 1
+            logger.warning("%s, line %d: %s is ignored%s", path, line, key.value, hint)

@@ -1,0 +1,256 @@
+"""Calls the author's methods on one uniform batch.
+
+Runs on the engine's threads. Nothing that an author's code raises escapes from here: every failure
+becomes the error of its own item.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from omi_runtime import answers
+from omi_runtime.batch import Batch, Result, group_rows
+from omi_runtime.codecs import NanPolicy
+from omi_runtime.errors import InferenceFailed, OMIError, Overloaded
+from omi_runtime.model import Model
+from omi_runtime.signature import Signature
+
+logger = logging.getLogger(__name__)
+
+
+class Wanted(NamedTuple):
+    """What a caller asks for beside the prediction."""
+
+    explanation: bool = False
+    drift: bool = False
+
+
+NOTHING_MORE: Final = Wanted()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRules:
+    """How answers and errors are put into words: `OMI_NAN` and `OMI_ERROR_DETAIL`."""
+
+    nan: NanPolicy = NanPolicy.ERROR
+    detailed_errors: bool = True
+
+
+class Runner:
+    """One loaded model's calls.
+
+    Args:
+        model: loaded.
+        signature: what it takes and gives.
+        rules: for JSON outputs and error texts.
+        loop: where the coroutine of an `async def predict` runs.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        signature: Signature,
+        rules: AnswerRules,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._model = model
+        self._signature = signature
+        self._rules = rules
+        self._loop = loop
+        self._preprocess = getattr(model, "preprocess", None)
+        self._postprocess = getattr(model, "postprocess", None)
+        self._prepared_by_row = self._preprocess is not None or any(
+            field.validate is not None for field in signature.inputs
+        )
+        self._parameters = {field.name: field.parameter for field in signature.inputs}
+        self._scalars = {
+            field.parameter
+            for field in signature.inputs
+            if field.python_type in (bool, int, float)
+        }
+
+    def run(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
+        """Predict a uniform batch of at most `max_batch_size`: one answer or error per item."""
+        if not self._prepared_by_row:
+            columns = {self._parameters[name]: column for name, column in batch.columns.items()}
+            return self._predict(Batch(columns, batch.n), wanted)
+        parts, errors = group_rows(self._prepare(row) for row in batch.rows())
+        results = [(part.rows, self._predict(part.batch, wanted)) for part in parts]
+        results += [([row], Result.failed([error])) for row, error in errors.items()]
+        return Result.assemble(batch.n, results)
+
+    def stream(self, batch: Batch) -> Iterator[Result]:
+        """Predict a single item with a model that yields: one Result per value, as it comes.
+
+        Raises:
+            OMIError: in place of the value that failed; nothing follows it.
+        """
+        prepared = self._prepare(batch.rows()[0])
+        if isinstance(prepared, OMIError):
+            raise prepared
+        try:
+            for value in self._iterate(self._model.predict(**self._item_keywords(prepared))):
+                yield Result(self._read_item(value), 1)
+        except Exception as error:
+            raise self._as_error(error) from error
+
+    def _prepare(self, row: dict[str, Any]) -> Mapping[str, Any] | OMIError:
+        """One item's keywords for predict: Json validated, then the author's preprocess."""
+        keywords: dict[str, Any] = {}
+        try:
+            for name, value in row.items():
+                validate = self._signature.input_by_name[name].validate
+                keywords[self._parameters[name]] = value if validate is None else validate(value)
+            if self._preprocess is None:
+                return keywords
+            prepared = self._preprocess(**self._item_keywords(keywords))
+        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+            return self._as_error(error)
+        if isinstance(prepared, Mapping):
+            return prepared
+        return self._failed(
+            f"preprocess answered {type(prepared).__name__}, expected a mapping of predict's "
+            "parameters"
+        )
+
+    def _predict(self, batch: Batch, wanted: Wanted) -> Result:
+        for column in batch.columns.values():
+            if isinstance(column, np.ndarray):
+                column.flags.writeable = False
+        if self._model.max_batch_size > 1:
+            return self._predict_columns(batch, wanted)
+        rows = enumerate(batch.rows())
+        return Result.assemble(
+            batch.n, [([i], self._predict_item(row, wanted)) for i, row in rows]
+        )
+
+    def _predict_columns(self, batch: Batch, wanted: Wanted) -> Result:
+        try:
+            answer = self._finish(self._model.predict(**batch.columns))
+            if self._postprocess is None:
+                columns = answers.read_columns(answer, self._signature, batch.n, self._rules.nan)
+                result = Result(columns, batch.n)
+            else:
+                items = answers.split_answer(answer, batch.n)
+                result = Result.assemble(
+                    batch.n, [([i], self._postprocess_item(raw)) for i, raw in enumerate(items)]
+                )
+        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+            if batch.n == 1:
+                return Result.failed([self._as_error(error)])
+            logger.debug("a batch of %d failed, retrying item by item: %r", batch.n, error)
+            return Result.assemble(
+                batch.n,
+                [
+                    ([i], self._predict_columns(batch.slice(i, i + 1), wanted))
+                    for i in range(batch.n)
+                ],
+            )
+        self._add_extras(result, batch.columns, wanted)
+        return result
+
+    def _predict_item(self, row: dict[str, Any], wanted: Wanted) -> Result:
+        try:
+            keywords = self._item_keywords(row)
+            answer = self._model.predict(**keywords)
+            if self._signature.streaming:
+                values = [self._read_item(value) for value in self._iterate(answer)]
+                result = Result(answers.collect(values, self._signature), 1)
+            elif self._postprocess is not None:
+                result = self._postprocess_item(self._finish(answer))
+            else:
+                result = Result(self._read_item(self._finish(answer)), 1)
+        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+            return Result.failed([self._as_error(error)])
+        self._add_extras(result, keywords, wanted)
+        return result
+
+    def _postprocess_item(self, raw: Any) -> Result:
+        assert self._postprocess is not None
+        try:
+            answer = (
+                self._postprocess(**raw) if isinstance(raw, Mapping) else self._postprocess(raw)
+            )
+            return Result(self._read_item(self._finish(answer)), 1)
+        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+            return Result.failed([self._as_error(error)])
+
+    def _read_item(self, answer: Any) -> dict[str, Any]:
+        return answers.read_item(answer, self._signature, self._rules.nan)
+
+    def _item_keywords(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Where the author hinted `int`, `float` or `bool`, Python's own numbers."""
+        return {
+            name: value.item() if name in self._scalars and hasattr(value, "item") else value
+            for name, value in row.items()
+        }
+
+    def _add_extras(self, result: Result, keywords: Mapping[str, Any], wanted: Wanted) -> None:
+        """Explanation and drift; their failure never fails the prediction."""
+        if wanted.explanation and hasattr(self._model, "explain"):
+            result.explanation = self._extra(self._model.explain, keywords, result.n)
+        if wanted.drift and hasattr(self._model, "drift"):
+            result.drift = self._extra(self._model.drift, keywords, result.n)
+
+    def _extra(
+        self, method: Callable[..., Any], keywords: Mapping[str, Any], n: int
+    ) -> list[Any]:
+        label = f"the answer of {method.__name__}"
+        try:
+            answer = self._finish(method(**keywords))
+            column = answer if self._model.max_batch_size > 1 else [answer]
+            return answers.read_extra(column, n, label, self._rules.nan)
+        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+            if n == 1:
+                return [self._as_error(error)]
+            batch = Batch(dict(keywords), n)
+            return [self._extra(method, batch.slice(i, i + 1).columns, 1)[0] for i in range(n)]
+
+    def _finish(self, answer: Any) -> Any:
+        """An author's answer; of a coroutine, what it comes to on the event loop."""
+        if not inspect.isawaitable(answer):
+            return answer
+
+        async def finish() -> Any:
+            return await answer
+
+        return asyncio.run_coroutine_threadsafe(finish(), self._loop).result()
+
+    def _iterate(self, answer: Any) -> Iterator[Any]:
+        """The values of a generator, or of an asynchronous one, whose steps run on the loop."""
+        answer = self._finish(answer)
+        if not hasattr(answer, "__anext__"):
+            yield from answer
+            return
+        end = object()
+        try:
+            while (value := self._finish(anext(answer, end))) is not end:
+                yield value
+        finally:
+            self._finish(answer.aclose())
+
+    def _as_error(self, error: Exception) -> OMIError:
+        """The error to answer with; an author's own exception is logged with its traceback."""
+        if isinstance(error, InferenceFailed):
+            logger.error("%s: %s", self._model.name, error.message)
+            return self._failed(error.message)
+        if isinstance(error, OMIError):
+            return error
+        if isinstance(error, MemoryError):
+            return Overloaded(f"{self._model.name}: out of memory; try again later")
+        logger.error("%s raised", self._model.name, exc_info=error)
+        return self._failed(f"{type(error).__name__}: {error}")
+
+    def _failed(self, message: str) -> InferenceFailed:
+        if not self._rules.detailed_errors:
+            return InferenceFailed(
+                f"{self._model.name}: the model failed; the server's log has the details"
+            )
+        return InferenceFailed(f"{self._model.name}: {message}")

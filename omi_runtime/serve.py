@@ -1,0 +1,182 @@
+"""From the environment to an exit code: settings → model → adapters → wait → drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from omi_runtime import environment, loading, logs
+from omi_runtime.adapter import Adapter, Choice, Mount, choose_adapters
+from omi_runtime.errors import LoadError, StartupError
+from omi_runtime.handler import ModelHandler
+from omi_runtime.lifecycle import Lifecycle, State
+from omi_runtime.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+EXIT_STOPPED: Final = 0
+EXIT_CUT_OFF: Final = 1
+
+
+def main(environ: Mapping[str, str] | None = None) -> int:
+    """Serve until asked to stop; returns the exit code (ARCHITECTURE: 0, 1, 2 or 3)."""
+    environ = os.environ if environ is None else environ
+    try:
+        settings = environment.read(Settings, environ)
+        choices, warnings = choose_adapters(settings, environ)
+        loading.check_source(settings.model_source())
+    except StartupError as error:
+        return fail(error)
+    logs.configure(settings.log_level, settings.log_format, access_log=settings.access_log)
+    for warning in warnings:
+        logger.warning(warning)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        process = Process(settings, choices, environ)
+        code = runner.run(process.run())
+    if process.thread_is_stuck:
+        # The interpreter's own exit would tear modules down under a thread that still runs.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def fail(error: StartupError) -> int:
+    """Say why the process cannot start, on one line; returns the exit code."""
+    print(f"omi: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - logs may not be set up
+    return error.exit_code
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - absent on Windows
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+class Process:
+    """One process's way from start to exit.
+
+    Attributes:
+        thread_is_stuck: the author's code is still running at the end.
+    """
+
+    def __init__(
+        self, settings: Settings, choices: Sequence[Choice], environ: Mapping[str, str]
+    ) -> None:
+        self._settings = settings
+        self._choices = choices
+        self._environ = environ
+        self.thread_is_stuck = False
+
+    async def run(self) -> int:
+        """Load, serve, wait for the stop event, drain; returns the exit code."""
+        self._lifecycle = lifecycle = Lifecycle()
+        self._handler = handler = ModelHandler(self._settings, lifecycle)
+        self._catch_signals()
+        adapters: list[Adapter] = []
+        stop = asyncio.create_task(lifecycle.wait_for_stop())
+        code = EXIT_STOPPED
+        try:
+            for choice in self._choices:
+                mount = Mount(
+                    choice.interface, choice.port, handler, self._settings, self._environ
+                )
+                adapters.append(choice.adapter(mount))
+            serving = asyncio.create_task(self._start(adapters))
+            await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+                await stop
+            else:
+                serving.cancel()
+                with suppress(asyncio.CancelledError):
+                    await serving
+        except StartupError as error:
+            code = fail(error)
+        finally:
+            stop.cancel()
+        drained = await self._drain(adapters, failed=code != EXIT_STOPPED)
+        return code if drained or code else EXIT_CUT_OFF
+
+    async def _start(self, adapters: Sequence[Adapter]) -> None:
+        """Load and open the ports, each adapter's in its own order."""
+        load = asyncio.create_task(self._handler.load())
+        early = [adapter for adapter in adapters if adapter.opens_before_load]
+        try:
+            for adapter in early:
+                await self._open(adapter)
+            await self._loaded(load, patient=len(early) == len(adapters))
+        except BaseException:
+            load.cancel()
+            raise
+        for adapter in adapters:
+            if not adapter.opens_before_load:
+                await self._open(adapter)
+        for adapter in adapters:
+            logger.info("try it: %s", adapter.example_request())
+
+    async def _loaded(self, load: asyncio.Task[None], *, patient: bool) -> None:
+        """Wait for the load; after a failure, for a Status that loads the model, if patient."""
+        grace = self._settings.load_grace
+        try:
+            await load
+        except LoadError as error:
+            if not patient:
+                raise
+            logger.error("%s; a Status may load it again within OMI_LOAD_GRACE=%gs", error, grace)
+            try:
+                async with asyncio.timeout(grace):
+                    await self._lifecycle.wait_for(lambda state: state is State.READY)
+            except TimeoutError:
+                raise error from None
+        card = self._handler.card
+        assert card is not None
+        logger.info("model %s %s is ready", card.name, card.version)
+
+    async def _drain(self, adapters: Sequence[Adapter], *, failed: bool) -> bool:
+        """Not ready at once; finish what is in flight; False if something had to be cut off."""
+        self._lifecycle.move(State.DRAINING)
+        if not failed:
+            logger.info(
+                "stopping (%s): up to %gs for what is in flight",
+                self._lifecycle.stop_reason,
+                self._settings.grace,
+            )
+            await asyncio.sleep(self._settings.drain_delay)
+        deadline = asyncio.get_running_loop().time() + self._settings.grace
+        await asyncio.gather(*(adapter.stop(self._settings.grace) for adapter in adapters))
+        remaining = max(0.0, deadline - asyncio.get_running_loop().time())
+        closed = await self._handler.close(timeout=min(remaining, 5.0) if failed else remaining)
+        self.thread_is_stuck = self._handler.running
+        self._lifecycle.move(State.STOPPED)
+        if self.thread_is_stuck or not closed:
+            logger.error("OMI_GRACE=%gs is over: work was cut off", self._settings.grace)
+            return False
+        logger.info("stopped")
+        return True
+
+    async def _open(self, adapter: Adapter) -> None:
+        await adapter.start()
+        logger.info(
+            "%s listens on %s port %d", adapter.title, self._settings.host, adapter.port
+        )
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._lifecycle.stop_requested:
+            logger.error("%s again: stopping at once", number.name)
+            logging.shutdown()
+            os._exit(EXIT_CUT_OFF)
+        self._lifecycle.request_stop(number.name)

@@ -1,0 +1,1 @@
+"""The servers under the adapters; neither handles signals, which belong to `serve`."""

@@ -1,0 +1,91 @@
+"""The standard gRPC health service, `grpc.health.v1.Health`: Check, Watch and List.
+
+SERVING means that the model can infer: loaded, and not draining. The empty service name stands for
+the whole server. An unknown name is NOT_FOUND for Check and SERVICE_UNKNOWN for Watch (gRPC health
+checking protocol).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from omi_runtime.lifecycle import Lifecycle, State
+from omi_runtime.transport._pb import health_pb2 as pb
+
+SERVICE = "grpc.health.v1.Health"
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class HealthServicer:
+    """Health of every service of a server, which share one model and so one state."""
+
+    def __init__(self, lifecycle: Lifecycle, service_names: Sequence[str]) -> None:
+        self._lifecycle = lifecycle
+        self._names = ("", *service_names)
+
+    async def check(
+        self, request: pb.HealthCheckRequest, context: _Context
+    ) -> pb.HealthCheckResponse:
+        """The state now."""
+        if request.service not in self._names:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND,
+                f"no service {request.service!r} here, only {', '.join(self._names[1:])}",
+            )
+        return self._answer()
+
+    async def list(
+        self, request: pb.HealthListRequest, context: _Context
+    ) -> pb.HealthListResponse:
+        """The state of every service now."""
+        return pb.HealthListResponse(statuses=dict.fromkeys(self._names, self._answer()))
+
+    async def watch(
+        self, request: pb.HealthCheckRequest, context: _Context
+    ) -> AsyncIterator[pb.HealthCheckResponse]:
+        """The state now and whenever it changes; ends with the drain, to hold up nothing."""
+        if request.service not in self._names:
+            unknown = pb.HealthCheckResponse.SERVICE_UNKNOWN
+            yield pb.HealthCheckResponse(status=unknown)
+            await self._lifecycle.wait_for(_is_ending)
+            return
+        while True:
+            ready = self._lifecycle.ready
+            yield self._answer()
+            state = await self._lifecycle.wait_for(
+                lambda state, ready=ready: (state is State.READY) != ready or _is_ending(state)
+            )
+            if _is_ending(state):
+                if ready:
+                    yield self._answer()
+                return
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What a server is given to offer the service."""
+        check, both = pb.HealthCheckRequest.FromString, pb.HealthCheckResponse.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Check": grpc.unary_unary_rpc_method_handler(self.check, check, both),
+                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, check, both),
+                "List": grpc.unary_unary_rpc_method_handler(
+                    self.list,
+                    pb.HealthListRequest.FromString,
+                    pb.HealthListResponse.SerializeToString,
+                ),
+            },
+        )
+
+    def _answer(self) -> pb.HealthCheckResponse:
+        serving = self._lifecycle.ready
+        status = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
+        return pb.HealthCheckResponse(status=status)
+
+
+def _is_ending(state: State) -> bool:
+    return state in (State.DRAINING, State.STOPPED)
