@@ -44,7 +44,7 @@ class Mount:
 
 
 class Adapter(Protocol):
-    """One interface. Its module is light: what serves is imported in `start`.
+    """One interface. Its module is light: what serves is imported when it is constructed.
 
     Attributes:
         settings_group: the adapter's own settings, or None.

@@ -17,7 +17,7 @@ from omi_runtime.batch import Column, item, stack_values
 from omi_runtime.codecs import NanPolicy, fragment
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import InferenceFailed, InvalidInput
-from omi_runtime.signature import Bytes, Field, Json, Signature, Tensor, Text
+from omi_runtime.signature import Field, Json, Signature, Tensor, Text
 
 
 def read_columns(answer: Any, signature: Signature, n: int, nan: NanPolicy) -> dict[str, Column]:
@@ -99,7 +99,9 @@ def _member(answer: Any, field: Field, signature: Signature) -> Any:
         if len(signature.outputs) == 1:
             return answer
         names = ", ".join(output.parameter for output in signature.outputs)
-        raise InferenceFailed(f"the answer is {type(answer).__name__}, expected a mapping of {names}")
+        raise InferenceFailed(
+            f"the answer is {type(answer).__name__}, expected a mapping of {names}"
+        )
     if field.parameter not in members:
         raise InferenceFailed(
             f"output {field.parameter!r} is missing from the answer, which has "

@@ -90,8 +90,11 @@ class Result:
         """The answers start to stop; arrays are views."""
         if start == 0 and stop == self.n:
             return self
+        columns = {name: column[start:stop] for name, column in self.columns.items()}
+        if not self.errors and self.explanation is None and self.drift is None:
+            return Result(columns, stop - start)
         return Result(
-            {name: column[start:stop] for name, column in self.columns.items()},
+            columns,
             stop - start,
             {row - start: error for row, error in self.errors.items() if start <= row < stop},
             None if self.explanation is None else self.explanation[start:stop],

@@ -101,6 +101,8 @@ def make_card(
     """Combine what the class and the file say.
 
     Args:
+        model_class: the author's.
+        manifest: the model.yaml beside it, or None.
         signature: None before the load, for a model that sets it in `load()`.
         served_name: `MODEL_NAME`, or empty.
 

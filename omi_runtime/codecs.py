@@ -197,7 +197,7 @@ _OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 def _replace_non_finite(value: Any, nan: NanPolicy) -> Any:
     """The value with NaN and infinity replaced by strings, or refused; itself if it has none."""
     if isinstance(value, np.ndarray):
-        if value.dtype.kind != "f" or np.isfinite(value).all():
+        if value.dtype.kind != "f" or datatypes.all_finite(value):
             return value
         return _replace_non_finite(value.tolist(), nan)
     if isinstance(value, float | np.floating):
@@ -313,7 +313,9 @@ def _decode_binary(data: bytes, marker: Tensor) -> Array:
     array = datatypes.from_raw(data, marker.datatype)
     shape = list(marker.shape)
     if shape.count(-1) > 1:
-        raise InvalidInput("has several variable dimensions: send .npy or .json, which say its shape")
+        raise InvalidInput(
+            "has several variable dimensions: send .npy or .json, which say its shape"
+        )
     known = math.prod(size for size in shape if size != -1)
     if -1 in shape:
         if known == 0 or array.size % known:

@@ -5,9 +5,9 @@ lock up and runs the chunk, while the next thread gathers. So a single thread ne
 thread ever waits for work that another could take. There is no artificial delay unless asked for:
 a chunk is whatever waits when a thread comes for it.
 
-    submit ──▶ inbox (SimpleQueue) ──▶ leader: waiting, by merge key ──▶ chunk ──▶ Runner.run
-       ▲                                                                             │
-       └────────────── event loop, woken once per chunk ◀──── split by job ◀─────────┘
+    submit ──▶ inbox, once per turn of the loop ──▶ leader: waiting, by merge key ──▶ chunk
+       ▲                                                                                │
+       └─── event loop, woken once per chunk ◀─── split by job ◀─── Runner.run ◀────────┘
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from omi_runtime.batch import Batch, Result
@@ -79,8 +80,9 @@ class Engine:
         self._max_batch_size = 1
         self._run: Run | None = None
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[_Job | _Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[list[_Job] | _Call | None] = queue.SimpleQueue()
         self._leading = threading.Lock()
+        self._arrived: list[_Job] = []
         self._waiting: dict[Any, deque[_Job]] = {}
         self._threads: list[threading.Thread] = []
         self._items = 0
@@ -121,13 +123,15 @@ class Engine:
         self._check_room(n)
         future: asyncio.Future[Result] = self._loop.create_future()
         self._items += n
-        self._inbox.put(_Job(batch, wanted, future))
+        if not self._arrived:
+            self._loop.call_soon(self._hand_over)
+        self._arrived.append(_Job(batch, wanted, future))
         try:
             return await future
         finally:
             self._items -= n
 
-    async def stream(self, start: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    async def stream(self, start: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
         """The values of an iterator that lives on the model's thread, as the reader asks for them.
 
         Each value is a turn of its own among the batches, so that a slow reader holds up nobody;
@@ -143,6 +147,14 @@ class Engine:
             self._items -= 1
             if isinstance(iterator, Generator):
                 await self.call(iterator.close)
+
+    def _hand_over(self) -> None:
+        """Give the threads all that arrived in one turn of the event loop.
+
+        Waking a thread costs more than a small prediction, so it is done once for all of them.
+        """
+        self._inbox.put(self._arrived)
+        self._arrived = []
 
     def _check_room(self, n: int) -> None:
         if self._items and self._items + n > self._queue_size:
@@ -169,32 +181,32 @@ class Engine:
                 task = self._next()
             if task is _STOP:
                 return
-            self._running.add(threading.get_ident())
             if isinstance(task, _Call):
                 self._called_last = True
                 self._run_call(task)
             elif task:
                 self._run_chunk(task)
-            self._running.discard(threading.get_ident())
 
     def _next(self) -> _Chunk | _Call | None:
         """The next chunk; or a call or stop, as soon as it comes."""
-        if self._waiting and self._called_last:  # calls, such as a stream's, take turns with batches
+        if (
+            self._waiting and self._called_last
+        ):  # calls, such as a stream's, take turns with batches
             self._called_last = False
             return self._take()
         if not self._waiting:
             first = self._inbox.get()
-            if not isinstance(first, _Job):
+            if not isinstance(first, list):
                 return first
             self._file(first)
             if self._delay:
                 return self._gather_until(time.monotonic() + self._delay)
         try:
             while True:
-                job = self._inbox.get_nowait()
-                if not isinstance(job, _Job):
-                    return job
-                self._file(job)
+                jobs = self._inbox.get_nowait()
+                if not isinstance(jobs, list):
+                    return jobs
+                self._file(jobs)
         except queue.Empty:
             return self._take()
 
@@ -205,16 +217,20 @@ class Engine:
             if remaining <= 0:
                 break
             try:
-                job = self._inbox.get(timeout=remaining)
+                jobs = self._inbox.get(timeout=remaining)
             except queue.Empty:
                 break
-            if not isinstance(job, _Job):
-                return job
-            self._file(job)
+            if not isinstance(jobs, list):
+                return jobs
+            self._file(jobs)
         return self._take()
 
-    def _file(self, job: _Job) -> None:
-        self._waiting.setdefault(job.key, deque()).append(job)
+    def _file(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            line = self._waiting.get(job.key)
+            if line is None:
+                line = self._waiting[job.key] = deque()
+            line.append(job)
 
     def _take(self) -> _Chunk:
         """Up to a full chunk of the key that has waited longest, taken in turns.
@@ -244,7 +260,8 @@ class Engine:
 
     def _run_call(self, call: _Call) -> None:
         try:
-            outcome = call.function()
+            with self._running_here():
+                outcome = call.function()
         except BaseException as error:  # noqa: BLE001 - an author's load may even call sys.exit
             self._post(_fail, call.future, error)
         else:
@@ -254,7 +271,8 @@ class Engine:
         assert self._run is not None, "configure comes before the first submit"
         try:
             batch = Batch.merge([job.batch.slice(start, stop) for job, start, stop in chunk])
-            result = self._run(batch, chunk[0].job.wanted)
+            with self._running_here():
+                result = self._run(batch, chunk[0].job.wanted)
         except BaseException:
             # The runner turns an author's exceptions into item errors: this is a bug, or a
             # SystemExit raised by the model. The thread must live on, and the callers be answered.
@@ -263,16 +281,28 @@ class Engine:
             result = Result.failed([InternalError()] * rows)
         self._post(self._deliver, chunk, result)
 
+    @contextmanager
+    def _running_here(self) -> Iterator[None]:
+        """Over before the outcome is posted: whoever sees the outcome sees that nothing runs."""
+        thread = threading.get_ident()
+        self._running.add(thread)
+        try:
+            yield
+        finally:
+            self._running.discard(thread)
+
     def _deliver(self, chunk: _Chunk, result: Result) -> None:
         """Hand each job its rows, on the event loop; a job in several slices when all are there."""
         offset = 0
         for job, start, stop in chunk:
             part = result.slice(offset, offset + stop - start)
             offset += stop - start
-            job.parts.append((range(start, stop), part))
             job.unanswered -= stop - start
+            if job.unanswered or job.parts:
+                job.parts.append((range(start, stop), part))
+                part = Result.assemble(job.batch.n, job.parts) if not job.unanswered else part
             if not job.unanswered and not job.future.done():
-                job.future.set_result(Result.assemble(job.batch.n, job.parts))
+                job.future.set_result(part)
 
     def _post(self, function: Callable[..., None], *arguments: Any) -> None:
         try:

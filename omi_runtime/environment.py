@@ -146,7 +146,8 @@ def parse_switch(text: str) -> bool:
 
 def parse_port(text: str) -> int:
     """A TCP port; 0 lets the system choose one."""
-    return parse_number(int, 0, 65535)(text)
+    port: int = parse_number(int, 0, 65535)(text)
+    return port
 
 
 def parse_number(kind: type[Any], low: float, high: float = float("inf")) -> Callable[[str], Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +19,7 @@ from omi_runtime.loading import FoundModel, find_model
 from omi_runtime.model import Model
 from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
 from omi_runtime.settings import Settings, usable_cpus
-from omi_runtime.signature import Json, Signature, Tensor, Text, read_signature
+from omi_runtime.signature import Signature, Tensor, read_signature
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +37,7 @@ class ModelHandler:
         self.settings = settings
         self.lifecycle = lifecycle
         self.card: ModelCard | None = None
-        self._engine = Engine(
-            queue_size=settings.queue_size, delay=settings.batch_delay_ms / 1000
-        )
+        self._engine = Engine(queue_size=settings.queue_size, delay=settings.batch_delay_ms / 1000)
         self._rules = AnswerRules(settings.nan, settings.error_detail == "full")
         self._model: Model | None = None
         self._signature: Signature | None = None
@@ -98,7 +96,7 @@ class ModelHandler:
             model, signature = await self._engine.call(self._load)
         except Exception as error:
             if error.__cause__ is not None:
-                logger.error("the model did not load", exc_info=error.__cause__)
+                logger.exception("the model did not load", exc_info=error.__cause__)
             if self.lifecycle.state is State.LOADING:
                 self.lifecycle.move(State.FAILED)
             raise
@@ -130,12 +128,9 @@ class ModelHandler:
         Raises:
             ModelNotReady: the load failed, or the process is stopping without a model.
         """
-        if self._signature is not None:
-            return self._signature
-        state = await self.lifecycle.wait_for(_is_settled)
         if self._signature is None:
-            raise ModelNotReady(_NOT_READY.get(state, "the model is not ready"))
-        return self._signature
+            await self.lifecycle.wait_for(_is_settled)
+        return self.signature
 
     async def infer(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
         """Predict a uniform batch: n items in, n answers out, in order.
@@ -168,7 +163,7 @@ class ModelHandler:
         n = sum(len(part.rows) for part in parts) + len(errors)
         return Result.assemble(n, [*answered, *failed]) if n else _no_rows(signature)
 
-    async def infer_stream(self, batch: Batch) -> AsyncIterator[Result]:
+    async def infer_stream(self, batch: Batch) -> AsyncGenerator[Result, None]:
         """Predict a single item: one Result of one row for each value that the model yields.
 
         A model that does not yield answers once. The next value is asked for when the reader asks.
@@ -188,10 +183,10 @@ class ModelHandler:
             async for result in values:
                 yield result
         finally:
-            await values.aclose()
+            await values.aclose()  # a reader that leaves early ends the model's generator too
 
     async def close(self, timeout: float) -> bool:
-        """Let the model give back what it took; False if it did not finish in `timeout` seconds."""
+        """Let the model give back what it took; False if its code still runs after `timeout` s."""
         closed = True
         if self._model is not None:
             try:
@@ -201,6 +196,7 @@ class ModelHandler:
                 closed = False
             except Exception:
                 logger.exception("%s.close raised", self.name)
+            closed = closed and not self._engine.running
         self._engine.close()
         return closed
 
@@ -252,9 +248,7 @@ class ModelHandler:
         """What is wanted and the model has; the rest is logged and answered with nothing."""
         if wanted is NOTHING_MORE:
             return wanted
-        offered = Wanted(
-            wanted.explanation and self.explains, wanted.drift and self.detects_drift
-        )
+        offered = Wanted(wanted.explanation and self.explains, wanted.drift and self.detects_drift)
         if offered != wanted:
             logger.info("explanation or drift was asked for, which %s does not have", self.name)
         return offered if any(offered) else NOTHING_MORE

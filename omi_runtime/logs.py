@@ -20,7 +20,7 @@ _SERVER_LOGGERS: Final = ("uvicorn", "grpc", "asyncio")
 class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.000Z INFO omi_runtime.serve: message`."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

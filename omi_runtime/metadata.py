@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from omi_runtime.errors import LoadError
@@ -31,6 +31,14 @@ class _Section(BaseModel):
 
     ignored: ClassVar[frozenset[str]] = frozenset()
     """Keys that the specification has and this runtime has no use for."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, content: Any) -> Any:
+        # A key without a value is how a YAML author leaves something out.
+        if isinstance(content, dict):
+            return {key: value for key, value in content.items() if value is not None}
+        return content
 
 
 class Description(_Section):
@@ -127,11 +135,6 @@ class Manifest(_Section):
     timeout: Timeout = Timeout()
     features: Features = Features()
 
-    @field_validator("tags", mode="before")
-    @classmethod
-    def _no_tags(cls, tags: Any) -> Any:
-        return () if tags is None else tags
-
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -163,10 +166,10 @@ def read_manifest(directory: Path) -> Manifest | None:
         text = path.read_text(encoding="utf-8")
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
-        content = loader.construct_document(root) if root is not None else None
+        content = loader.construct_document(root) if root else None
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise LoadError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
+    if root is None or not isinstance(content, dict):
         raise LoadError(f"{path} holds no mapping")
     try:
         manifest = Manifest.model_validate(content)

@@ -71,9 +71,7 @@ class Runner:
         )
         self._parameters = {field.name: field.parameter for field in signature.inputs}
         self._scalars = {
-            field.parameter
-            for field in signature.inputs
-            if field.python_type in (bool, int, float)
+            field.parameter for field in signature.inputs if field.python_type in (bool, int, float)
         }
 
     def run(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
@@ -127,9 +125,7 @@ class Runner:
         if self._model.max_batch_size > 1:
             return self._predict_columns(batch, wanted)
         rows = enumerate(batch.rows())
-        return Result.assemble(
-            batch.n, [([i], self._predict_item(row, wanted)) for i, row in rows]
-        )
+        return Result.assemble(batch.n, [([i], self._predict_item(row, wanted)) for i, row in rows])
 
     def _predict_columns(self, batch: Batch, wanted: Wanted) -> Result:
         try:
@@ -199,9 +195,7 @@ class Runner:
         if wanted.drift and hasattr(self._model, "drift"):
             result.drift = self._extra(self._model.drift, keywords, result.n)
 
-    def _extra(
-        self, method: Callable[..., Any], keywords: Mapping[str, Any], n: int
-    ) -> list[Any]:
+    def _extra(self, method: Callable[..., Any], keywords: Mapping[str, Any], n: int) -> list[Any]:
         label = f"the answer of {method.__name__}"
         try:
             answer = self._finish(method(**keywords))

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 from omi_runtime import environment, loading, logs
@@ -78,48 +77,47 @@ class Process:
 
     async def run(self) -> int:
         """Load, serve, wait for the stop event, drain; returns the exit code."""
-        self._lifecycle = lifecycle = Lifecycle()
-        self._handler = handler = ModelHandler(self._settings, lifecycle)
+        self._lifecycle = Lifecycle()
+        self._handler = ModelHandler(self._settings, self._lifecycle)
         self._catch_signals()
         adapters: list[Adapter] = []
-        stop = asyncio.create_task(lifecycle.wait_for_stop())
         code = EXIT_STOPPED
         try:
-            for choice in self._choices:
-                mount = Mount(
-                    choice.interface, choice.port, handler, self._settings, self._environ
-                )
-                adapters.append(choice.adapter(mount))
-            serving = asyncio.create_task(self._start(adapters))
-            await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                serving.result()
-                await stop
-            else:
-                serving.cancel()
-                with suppress(asyncio.CancelledError):
-                    await serving
+            await self._serve(adapters)
         except StartupError as error:
             code = fail(error)
-        finally:
-            stop.cancel()
         drained = await self._drain(adapters, failed=code != EXIT_STOPPED)
         return code if drained or code else EXIT_CUT_OFF
 
-    async def _start(self, adapters: Sequence[Adapter]) -> None:
-        """Load and open the ports, each adapter's in its own order."""
+    async def _serve(self, adapters: list[Adapter]) -> None:
+        """Start everything and wait for the stop event, which may come before all has started."""
         load = asyncio.create_task(self._handler.load())
+        await asyncio.sleep(0)  # the model's thread begins, while this one imports the adapters
+        for choice in self._choices:
+            mount = Mount(
+                choice.interface, choice.port, self._handler, self._settings, self._environ
+            )
+            adapters.append(choice.adapter(mount))
+        starting = asyncio.create_task(self._start(adapters, load))
+        stop = asyncio.create_task(self._lifecycle.wait_for_stop())
+        await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stop
+            return
+        for task in (starting, load):
+            task.cancel()
+        await asyncio.gather(starting, load, return_exceptions=True)
+
+    async def _start(self, adapters: Sequence[Adapter], load: asyncio.Task[None]) -> None:
+        """Open the ports, each before or after the load as its adapter says."""
         early = [adapter for adapter in adapters if adapter.opens_before_load]
-        try:
-            for adapter in early:
-                await self._open(adapter)
-            await self._loaded(load, patient=len(early) == len(adapters))
-        except BaseException:
-            load.cancel()
-            raise
-        for adapter in adapters:
-            if not adapter.opens_before_load:
-                await self._open(adapter)
+        late = [adapter for adapter in adapters if not adapter.opens_before_load]
+        for adapter in early:
+            await self._open(adapter)
+        await self._loaded(load, patient=not late)
+        for adapter in late:
+            await self._open(adapter)
         for adapter in adapters:
             logger.info("try it: %s", adapter.example_request())
 
@@ -131,7 +129,8 @@ class Process:
         except LoadError as error:
             if not patient:
                 raise
-            logger.error("%s; a Status may load it again within OMI_LOAD_GRACE=%gs", error, grace)
+            # The author's traceback is logged already, by the handler.
+            logger.warning("%s; a Status within OMI_LOAD_GRACE=%gs loads it again", error, grace)
             try:
                 async with asyncio.timeout(grace):
                     await self._lifecycle.wait_for(lambda state: state is State.READY)
@@ -157,7 +156,7 @@ class Process:
         closed = await self._handler.close(timeout=min(remaining, 5.0) if failed else remaining)
         self.thread_is_stuck = self._handler.running
         self._lifecycle.move(State.STOPPED)
-        if self.thread_is_stuck or not closed:
+        if not closed:
             logger.error("OMI_GRACE=%gs is over: work was cut off", self._settings.grace)
             return False
         logger.info("stopped")
@@ -165,9 +164,7 @@ class Process:
 
     async def _open(self, adapter: Adapter) -> None:
         await adapter.start()
-        logger.info(
-            "%s listens on %s port %d", adapter.title, self._settings.host, adapter.port
-        )
+        logger.info("%s listens on %s port %d", adapter.title, self._settings.host, adapter.port)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -284,9 +284,7 @@ def _read_inputs(function: Callable[..., Any], label: str) -> tuple[Field, ...]:
     return tuple(fields)
 
 
-def _read_outputs(
-    function: Callable[..., Any], label: str
-) -> tuple[tuple[Field, ...], bool, bool]:
+def _read_outputs(function: Callable[..., Any], label: str) -> tuple[tuple[Field, ...], bool, bool]:
     hint = _hints(function, label).get("return")
     where = f"the answer of {label}"
     streaming = False
@@ -364,14 +362,16 @@ def _read_hint(hint: Any, where: str) -> tuple[Marker, Any]:
         return markers[0], hint
     if _is_pydantic_model(hint):
         return Json(), hint
-    bare = _BARE_HINTS.get(cast("Any", typing.get_origin(hint) or hint)) if _hashable(hint) else None
+    bare = (
+        _BARE_HINTS.get(cast("Any", typing.get_origin(hint) or hint)) if _hashable(hint) else None
+    )
     if bare is not None:
         return bare(), hint
     found = "has no type hint" if hint is None else f"has the type hint {_spell(hint)}, which says"
     says = "" if hint is None else " not what it is on the wire"
     raise LoadError(
-        f"{where} {found}{says}: write for example Annotated[np.ndarray, Tensor(\"FP32\", [4])], "
-        "Annotated[bytes, Bytes(\"image/png\")], str, Annotated[T, Json()] or a pydantic model"
+        f'{where} {found}{says}: write for example Annotated[np.ndarray, Tensor("FP32", [4])], '
+        'Annotated[bytes, Bytes("image/png")], str, Annotated[T, Json()] or a pydantic model'
     )
 
 

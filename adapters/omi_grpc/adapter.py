@@ -1,18 +1,15 @@
-"""Starts and stops the OMI interface. Light: what serves is imported in `start`."""
+"""Starts and stops the OMI interface. Light: what serves is imported when it is constructed."""
 
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import orjson
 
 from omi_runtime import examples
 from omi_runtime.adapter import Mount
 from omi_runtime.environment import SettingsGroup
-
-if TYPE_CHECKING:
-    from omi_runtime.transport.grpc import GRPCServer
 
 
 class OMIAdapter:
@@ -25,32 +22,27 @@ class OMIAdapter:
     opens_before_load: ClassVar[bool] = True
 
     def __init__(self, mount: Mount) -> None:
-        self._mount = mount
-        self._server: GRPCServer | None = None
-        self.port = mount.port.number
-        self.title = f"INTERFACE={mount.interface} (gRPC)"
-
-    async def start(self) -> None:
-        """Bind and serve. Raises LoadError if the port is taken."""
         from omi_grpc.servicer import ModzyModelServicer  # noqa: PLC0415
         from omi_runtime.transport.grpc import GRPCServer  # noqa: PLC0415
 
-        mount = self._mount
-        servicer = ModzyModelServicer(
-            mount.handler, allow_shutdown=mount.settings.allow_shutdown
-        )
+        servicer = ModzyModelServicer(mount.handler, allow_shutdown=mount.settings.allow_shutdown)
+        self._mount = mount
         self._server = GRPCServer(
             [(servicer.SERVICE, servicer.handlers())],
             mount.handler.lifecycle,
             mount.settings.host,
             mount.port,
         )
+        self.port = mount.port.number
+        self.title = f"INTERFACE={mount.interface} (gRPC)"
+
+    async def start(self) -> None:
+        """Bind and serve. Raises LoadError if the port is taken."""
         self.port = await self._server.start()
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, answer what is in flight for up to `grace` seconds, close."""
-        if self._server is not None:
-            await self._server.stop(grace)
+        await self._server.stop(grace)
 
     def example_request(self) -> str:
         """A grpcurl line; protobuf's JSON has bytes as base64."""

@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> int:
-    """Entry point of the `omi` script."""
+    """Entry point of the `omi` script; returns the exit code."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["serve"] and not any(word.startswith("-") for word in arguments[1:2]):
         from omi_runtime import serve  # noqa: PLC0415
@@ -18,4 +18,4 @@ def main() -> int:
             return serve.main()
     from omi_runtime.cli.commands import omi  # noqa: PLC0415
 
-    return int(omi.main(arguments, prog_name="omi", standalone_mode=True) or 0)
+    return omi.main(arguments, prog_name="omi")  # ends with SystemExit

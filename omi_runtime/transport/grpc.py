@@ -61,15 +61,9 @@ class GRPCServer:
         names = [name for name, _ in self._services]
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers(tuple(handler for _, handler in self._services))
+        server.add_generic_rpc_handlers((health.HealthServicer(self._lifecycle, names).handlers(),))
         server.add_generic_rpc_handlers(
-            (health.HealthServicer(self._lifecycle, names).handlers(),)
-        )
-        server.add_generic_rpc_handlers(
-            tuple(
-                reflection.reflection_handlers(
-                    [*names, health.SERVICE], stopping=self._stopping
-                )
-            )
+            tuple(reflection.reflection_handlers([*names, health.SERVICE], stopping=self._stopping))
         )
         # gRPC does not say why it cannot bind, so the system is asked first.
         bind(self._host, self._port).close()
@@ -85,7 +79,7 @@ class GRPCServer:
         return int(number)
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, end idle streams, finish what is in flight for up to `grace` seconds."""
+        """Refuse new calls, end idle streams, finish the rest for up to `grace` seconds."""
         self._stopping.set()
         if self._server is not None:
             await self._server.stop(grace)

@@ -7,7 +7,7 @@ checking protocol).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -40,13 +40,13 @@ class HealthServicer:
         return self._answer()
 
     async def list(
-        self, request: pb.HealthListRequest, context: _Context
+        self, _request: pb.HealthListRequest, _context: _Context
     ) -> pb.HealthListResponse:
         """The state of every service now."""
         return pb.HealthListResponse(statuses=dict.fromkeys(self._names, self._answer()))
 
     async def watch(
-        self, request: pb.HealthCheckRequest, context: _Context
+        self, request: pb.HealthCheckRequest, _context: _Context
     ) -> AsyncIterator[pb.HealthCheckResponse]:
         """The state now and whenever it changes; ends with the drain, to hold up nothing."""
         if request.service not in self._names:
@@ -57,9 +57,7 @@ class HealthServicer:
         while True:
             ready = self._lifecycle.ready
             yield self._answer()
-            state = await self._lifecycle.wait_for(
-                lambda state, ready=ready: (state is State.READY) != ready or _is_ending(state)
-            )
+            state = await self._lifecycle.wait_for(_has_left(ready=ready))
             if _is_ending(state):
                 if ready:
                     yield self._answer()
@@ -85,6 +83,10 @@ class HealthServicer:
         serving = self._lifecycle.ready
         status = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
         return pb.HealthCheckResponse(status=status)
+
+
+def _has_left(*, ready: bool) -> Callable[[State], bool]:
+    return lambda state: (state is State.READY) != ready or _is_ending(state)
 
 
 def _is_ending(state: State) -> bool:

@@ -122,7 +122,6 @@ async def test_a_client_can_build_the_messages_from_the_answer(version: ModuleTy
         {"file_by_filename": ""},
         {"file_containing_symbol": "ModzyModels"},
         {"file_containing_symbol": "ModzyModel.Walk"},
-        {"file_containing_symbol": "ModzyModel\0"},
         {"file_containing_symbol": ""},
         {"file_containing_extension": {"containing_type": "RunRequest", "extension_number": 9}},
         {"file_containing_extension": {"containing_type": "RunRequest", "extension_number": -1}},

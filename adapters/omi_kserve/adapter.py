@@ -1,0 +1,59 @@
+"""Starts and stops the KServe interface. Light: what serves is imported when it is constructed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import orjson
+
+from omi_runtime import examples
+from omi_runtime.adapter import Mount
+from omi_runtime.environment import SettingsGroup
+
+if TYPE_CHECKING:
+    from omi_runtime.transport.http import HTTPServer
+
+
+class KServeAdapter:
+    """`INTERFACE=kserve`, or `kfserving` as the Open Model Interface specification has it."""
+
+    settings_group: ClassVar[type[SettingsGroup] | None] = None
+    # PROTOCOL only declares: both are served. KServe's controller reads the variable too.
+    protocols: ClassVar[frozenset[str]] = frozenset({"v1", "v2"})
+    default_port: ClassVar[int] = 8080
+    port_variables: ClassVar[tuple[str, ...]] = ("HTTP_PORT",)
+    # KServe's default readiness probe is a TCP connect: an open port has to mean a ready model.
+    opens_before_load: ClassVar[bool] = False
+
+    def __init__(self, mount: Mount) -> None:
+        # The application can only be made around a loaded model, but imported meanwhile.
+        from omi_kserve import app  # noqa: PLC0415
+        from omi_runtime.transport import http  # noqa: PLC0415
+
+        self._app, self._http = app, http
+        self._mount = mount
+        self._server: HTTPServer | None = None
+        self.port = mount.port.number
+        self.title = f"INTERFACE={mount.interface} (REST V1 and V2)"
+
+    async def start(self) -> None:
+        """Bind and serve. Raises LoadError if the port is taken."""
+        mount = self._mount
+        self._server = self._http.HTTPServer(
+            self._app.make_app(mount.handler),
+            mount.settings.host,
+            mount.port,
+            access_log=mount.settings.access_log,
+        )
+        self.port = await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting, answer what is in flight for up to `grace` seconds, close."""
+        if self._server is not None:
+            await self._server.stop(grace)
+
+    def example_request(self) -> str:
+        """A curl line for V1, which takes every kind of model."""
+        handler = self._mount.handler
+        body = orjson.dumps({"instances": [examples.instance(handler.signature)]}).decode()
+        return f"curl -s localhost:{self.port}/v1/models/{handler.name}:predict -d '{body}'"

@@ -1,0 +1,178 @@
+"""The ASGI application: the infer routes in front, everything else in FastAPI behind them.
+
+FastAPI describes the infer routes too, in its OpenAPI document, and answers them for names that are
+not served here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, FastAPI
+from fastapi import Path as PathParameter
+from fastapi import Request as FastAPIRequest
+from fastapi import Response as FastAPIResponse
+from starlette.exceptions import HTTPException
+
+from omi_kserve import convert_v2
+from omi_kserve.errors import error_response
+from omi_kserve.rest_v1 import V1Routes
+from omi_kserve.rest_v2 import V2Routes
+from omi_runtime import __version__
+from omi_runtime.card import ModelCard
+from omi_runtime.errors import ModelNotFound, ModelNotReady, OMIError
+from omi_runtime.handler import ModelHandler
+from omi_runtime.transport.http import (
+    ASGIApp,
+    Dispatcher,
+    Request,
+    Response,
+    Route,
+)
+
+SERVER_NAME = "omi-runtime"
+
+ModelName = Annotated[str, PathParameter(description="The served name.")]
+Version = Annotated[str, PathParameter(description="The model's version.")]
+
+
+def make_app(handler: ModelHandler) -> ASGIApp:
+    """All routes around a loaded model."""
+    v1, v2 = V1Routes(handler), V2Routes(handler)
+    name = handler.name
+    version = _card(handler).version
+    hot: dict[str, dict[str, Route]] = {
+        f"/v1/models/{name}:predict": {"POST": v1.predict},
+        f"/v1/models/{name}:explain": {"POST": v1.explain},
+        f"/v2/models/{name}/infer": {"POST": v2.infer},
+        f"/v2/models/{name}/versions/{version}/infer": {"POST": v2.infer},
+    }
+    return Dispatcher(hot, _fallback(handler, v1, v2), error_response)
+
+
+def _fallback(handler: ModelHandler, v1: V1Routes, v2: V2Routes) -> FastAPI:
+    app = FastAPI(
+        title=handler.name,
+        version=_card(handler).version,
+        description=_card(handler).summary,
+        # The pages would load their scripts from another host, and a container calls nobody.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_exception_handler(OMIError, _on_error)
+    app.add_exception_handler(Exception, _on_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.include_router(_v1_router(handler, v1))
+    app.include_router(_v2_router(handler, v2))
+    return app
+
+
+def _v1_router(handler: ModelHandler, routes: V1Routes) -> APIRouter:
+    router = APIRouter(tags=["V1"])
+
+    @router.get("/")
+    async def alive() -> FastAPIResponse:
+        return _json({"status": "alive"})
+
+    @router.get("/v1/models")
+    async def models() -> FastAPIResponse:
+        return _json({"models": [handler.name]})
+
+    @router.get("/v1/models/{model}")
+    async def model_ready(model: ModelName) -> FastAPIResponse:
+        _check_model(handler, model)
+        if not handler.ready:
+            raise ModelNotReady(f"model {model} is not ready")
+        return _json({"name": model, "ready": True})
+
+    @router.post("/v1/models/{model}:predict")
+    async def predict(model: ModelName, request: FastAPIRequest) -> FastAPIResponse:
+        _check_model(handler, model)
+        return await _run(routes.predict, request)
+
+    @router.post("/v1/models/{model}:explain")
+    async def explain(model: ModelName, request: FastAPIRequest) -> FastAPIResponse:
+        _check_model(handler, model)
+        return await _run(routes.explain, request)
+
+    return router
+
+
+def _v2_router(handler: ModelHandler, routes: V2Routes) -> APIRouter:
+    router = APIRouter(tags=["Open Inference Protocol V2"])
+
+    @router.get("/v2")
+    @router.get("/v2/", include_in_schema=False)
+    async def server_metadata() -> FastAPIResponse:
+        return _json({"name": SERVER_NAME, "version": __version__, "extensions": []})
+
+    @router.get("/v2/health/live")
+    async def live() -> FastAPIResponse:
+        return _json({"live": handler.live})
+
+    @router.get("/v2/health/ready")
+    async def ready() -> FastAPIResponse:
+        return _json({"ready": handler.ready}, status=200 if handler.ready else 503)
+
+    @router.get("/v2/models/{model}")
+    @router.get("/v2/models/{model}/versions/{version}")
+    async def metadata(model: ModelName, version: Version | None = None) -> FastAPIResponse:
+        _check_model(handler, model, version)
+        return _json(convert_v2.model_metadata(_card(handler), handler.signature))
+
+    @router.get("/v2/models/{model}/ready")
+    @router.get("/v2/models/{model}/versions/{version}/ready")
+    async def model_ready(model: ModelName, version: Version | None = None) -> FastAPIResponse:
+        _check_model(handler, model, version)
+        answer = {"name": model, "ready": handler.ready}
+        return _json(answer, status=200 if handler.ready else 503)
+
+    @router.post("/v2/models/{model}/infer")
+    @router.post("/v2/models/{model}/versions/{version}/infer")
+    async def infer(
+        model: ModelName, request: FastAPIRequest, version: Version | None = None
+    ) -> FastAPIResponse:
+        _check_model(handler, model, version)
+        return await _run(routes.infer, request)
+
+    return router
+
+
+def _check_model(handler: ModelHandler, model: str, version: str | None = None) -> None:
+    if model != handler.name:
+        raise ModelNotFound(f"no model {model!r} here, only {handler.name!r}")
+    served = _card(handler).version
+    if version is not None and version != served:
+        raise ModelNotFound(f"no version {version!r} of {model!r} here, only {served!r}")
+
+
+def _card(handler: ModelHandler) -> ModelCard:
+    assert handler.card is not None, "the port opens after the load"
+    return handler.card
+
+
+def _json(content: Any, status: int = 200) -> FastAPIResponse:
+    return FastAPIResponse(orjson.dumps(content), status, media_type="application/json")
+
+
+async def _run(route: Route, request: FastAPIRequest) -> FastAPIResponse:
+    return _framed(await route(Request(request.scope, request.receive)))
+
+
+def _framed(response: Response) -> FastAPIResponse:
+    headers = {key.decode(): value.decode() for key, value in response.headers}
+    return FastAPIResponse(response.body, response.status, headers)
+
+
+async def _on_error(_request: FastAPIRequest, error: Exception) -> FastAPIResponse:
+    return _framed(error_response(error))
+
+
+async def _on_http_error(_request: FastAPIRequest, error: Exception) -> FastAPIResponse:
+    """The framework's own 404 and 405, in the interface's shape."""
+    assert isinstance(error, HTTPException)
+    response = _json({"error": str(error.detail)}, status=error.status_code)
+    response.headers.update(error.headers or {})
+    return response

@@ -1,0 +1,41 @@
+"""The KServe interface's error table, from the core's codes to HTTP, and its one error body."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import orjson
+
+from omi_runtime.errors import ErrorCode, InternalError, OMIError
+from omi_runtime.transport.http import JSON_HEADER, Response
+
+logger = logging.getLogger(__name__)
+
+TABLE: Final[dict[ErrorCode, int]] = {
+    ErrorCode.INVALID_REQUEST: 400,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
+    ErrorCode.INVALID_INPUT: 400,
+    ErrorCode.MODEL_NOT_FOUND: 404,
+    ErrorCode.MODEL_NOT_READY: 503,
+    ErrorCode.NOT_OFFERED: 501,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.OVERLOADED: 503,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+    ErrorCode.INFERENCE_FAILED: 500,
+    ErrorCode.INTERNAL: 500,
+}
+"""Total: a test asserts that every ErrorCode is here."""
+
+_RETRY_AFTER: Final = (b"retry-after", b"1")
+
+
+def error_response(error: Exception) -> Response:
+    """`{"error": text}` with the table's status; V1 and V2 have the same form."""
+    if not isinstance(error, OMIError):
+        logger.error("a request failed", exc_info=error)
+        error = InternalError()
+    headers = [JSON_HEADER]
+    if error.code is ErrorCode.OVERLOADED:
+        headers.append(_RETRY_AFTER)
+    return Response(TABLE[error.code], orjson.dumps({"error": error.message}), headers)

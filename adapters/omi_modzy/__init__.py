@@ -1,0 +1,1 @@
+"""The Modzy interface: REST v1 of Modzy's container specification."""

@@ -1,0 +1,71 @@
+"""Starts and stops the Modzy interface. Light: what serves is imported when it is constructed."""
+
+from __future__ import annotations
+
+import shlex
+from typing import ClassVar
+
+import orjson
+
+from omi_runtime import examples
+from omi_runtime.adapter import Mount
+from omi_runtime.environment import SettingsGroup
+
+
+class ModzyAdapter:
+    """`INTERFACE=modzy`, with `PROTOCOL` unset or `v1`."""
+
+    settings_group: ClassVar[type[SettingsGroup] | None] = None
+    protocols: ClassVar[frozenset[str]] = frozenset({"v1"})
+    default_port: ClassVar[int] = 8080
+    port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
+    opens_before_load: ClassVar[bool] = True
+
+    def __init__(self, mount: Mount) -> None:
+        from omi_modzy.routes import make_app  # noqa: PLC0415
+        from omi_runtime.transport.http import HTTPServer  # noqa: PLC0415
+
+        settings = mount.settings
+        app = make_app(
+            mount.handler,
+            allow_shutdown=settings.allow_shutdown,
+            debug=settings.log_level == "debug",
+        )
+        self._mount = mount
+        self._server = HTTPServer(app, settings.host, mount.port, access_log=settings.access_log)
+        self.port = mount.port.number
+        self.title = f"INTERFACE={mount.interface} (REST)"
+
+    async def start(self) -> None:
+        """Bind and serve. Raises LoadError if the port is taken."""
+        self.port = await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting, answer what is in flight for up to `grace` seconds, close."""
+        await self._server.stop(grace)
+
+    def example_request(self) -> str:
+        """Writes the input, posts the job, shows the answer."""
+        files = examples.files(self._mount.handler.signature)
+        writes = [
+            f"printf %b {shlex.quote(_octal(data))} > /tmp/omi-in/{shlex.quote(name)}"
+            for name, data in files.items()
+        ]
+        job = {"type": "file", "input": "/tmp/omi-in", "output": "/tmp/omi-out"}  # noqa: S108
+        return " && ".join(
+            [
+                "mkdir -p /tmp/omi-in",
+                *writes,
+                f"curl -s localhost:{self.port}/run -d '{orjson.dumps(job).decode()}'",
+                "cat /tmp/omi-out/results.json",
+            ]
+        )
+
+
+def _octal(data: bytes) -> str:
+    """Bytes as `printf %b` reads them in every shell."""
+    printable = range(0x20, 0x7F)
+    return "".join(
+        chr(byte) if byte in printable and chr(byte) not in "\\'" else f"\\0{byte:03o}"
+        for byte in data
+    )

@@ -1,0 +1,54 @@
+"""The Modzy interface's error table, from the core's codes to HTTP, and its one answer body."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+
+from omi_runtime.errors import ErrorCode, InternalError, OMIError
+from omi_runtime.transport.http import JSON_HEADER, Response
+
+logger = logging.getLogger(__name__)
+
+TABLE: Final[dict[ErrorCode, int]] = {
+    ErrorCode.INVALID_REQUEST: 400,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
+    ErrorCode.INVALID_INPUT: 422,
+    ErrorCode.MODEL_NOT_FOUND: 404,
+    ErrorCode.MODEL_NOT_READY: 500,
+    ErrorCode.NOT_OFFERED: 501,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.OVERLOADED: 503,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+    ErrorCode.INFERENCE_FAILED: 500,
+    ErrorCode.INTERNAL: 500,
+}
+"""Total: a test asserts that every ErrorCode is here."""
+
+
+def answer(status: int, message: str, *, technical: str = "") -> Response:
+    """Exactly `{"statusCode", "status", "message"}`, and `technicalInformation` if there is any."""
+    content = {
+        "statusCode": status,
+        "status": HTTPStatus(status).phrase,
+        "message": message,
+    }
+    if technical:
+        content["technicalInformation"] = technical
+    headers = [JSON_HEADER]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"1"))
+    return Response(status, orjson.dumps(content), headers)
+
+
+def error_answer(error: Exception, *, debug: bool = False) -> Response:
+    """An exception in the interface's shape; with its traceback if `debug`."""
+    if not isinstance(error, OMIError):
+        logger.error("a request failed", exc_info=error)
+        error = InternalError()
+    technical = "".join(traceback.format_exception(error)) if debug else ""
+    return answer(TABLE[error.code], error.message, technical=technical)
