@@ -14,9 +14,9 @@ import orjson
 
 from omi_runtime import datatypes
 from omi_runtime.batch import Column, item, stack_values
-from omi_runtime.codecs import NanPolicy, fragment
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import InferenceFailed, InvalidInput
+from omi_runtime.jsontext import NanPolicy, fragment
 from omi_runtime.signature import Field, Json, Signature, Tensor, Text
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-
-from omi_runtime.batch import Batch, Column, Result, Row, group_rows
+from omi_runtime.batch import Batch, Result, Row, group_rows
 from omi_runtime.card import ModelCard, make_card
-from omi_runtime.datatypes import DTYPES
 from omi_runtime.engine import Engine
-from omi_runtime.errors import InvalidInput, LoadError, ModelNotReady, OMIError, SettingsError
+from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError
+from omi_runtime.hints import read_signature
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import FoundModel, find_model
 from omi_runtime.model import Model
 from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
 from omi_runtime.settings import Settings, usable_cpus
-from omi_runtime.signature import Signature, Tensor, read_signature
+from omi_runtime.signature import Signature
+from omi_runtime.validation import check_batch, check_class, check_names, no_rows
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +139,9 @@ class ModelHandler:
             ModelNotReady, Overloaded: see the error tree.
         """
         signature = await self.loaded()
-        _check_batch(batch, signature)
+        check_batch(batch, signature)
         if not batch.n:
-            return _no_rows(signature)
+            return no_rows(signature)
         return await self._engine.submit(batch, self._offered(wanted))
 
     async def infer_rows(
@@ -154,14 +153,14 @@ class ModelHandler:
             ModelNotReady, Overloaded: see the error tree.
         """
         signature = await self.loaded()
-        parts, errors = group_rows(_check_names(row, signature) for row in rows)
+        parts, errors = group_rows(check_names(row, signature) for row in rows)
         if len(parts) == 1 and not errors:
             return await self.infer(parts[0].batch, wanted)
         results = await asyncio.gather(*(self.infer(part.batch, wanted) for part in parts))
         answered = [(part.rows, result) for part, result in zip(parts, results, strict=True)]
         failed = [([row], Result.failed([error])) for row, error in errors.items()]
         n = sum(len(part.rows) for part in parts) + len(errors)
-        return Result.assemble(n, [*answered, *failed]) if n else _no_rows(signature)
+        return Result.assemble(n, [*answered, *failed]) if n else no_rows(signature)
 
     async def infer_stream(self, batch: Batch) -> AsyncGenerator[Result, None]:
         """Predict a single item: one Result of one row for each value that the model yields.
@@ -172,7 +171,7 @@ class ModelHandler:
             OMIError: in place of the value that failed; nothing follows it.
         """
         signature = await self.loaded()
-        _check_batch(batch, signature)
+        check_batch(batch, signature)
         if not signature.streaming:
             yield await self._engine.submit(batch)
             return
@@ -205,7 +204,7 @@ class ModelHandler:
         found = find_model(self.settings.model_source())
         model_class = found.model_class
         signature = read_signature(model_class)
-        _check_class(model_class, signature)
+        check_class(model_class, signature)
         self.card = self._make_card(found, signature)
         try:
             model = model_class()
@@ -263,57 +262,3 @@ _NOT_READY: Final[Mapping[State, str]] = {
 
 def _is_settled(state: State) -> bool:
     return state not in (State.STARTING, State.LOADING)
-
-
-def _check_class(model_class: type[Model], signature: Signature | None) -> None:
-    label = model_class.__name__
-    if not isinstance(model_class.max_batch_size, int) or model_class.max_batch_size < 1:
-        raise LoadError(f"{label}.max_batch_size is {model_class.max_batch_size!r}, expected >= 1")
-    if signature is not None and signature.streaming and model_class.max_batch_size > 1:
-        raise LoadError(f"{label}.predict yields, so its max_batch_size has to be 1")
-
-
-def _check_names(row: Row | OMIError, signature: Signature) -> Row | OMIError:
-    if isinstance(row, OMIError):
-        return row
-    try:
-        _check_keys(row, signature)
-    except InvalidInput as error:
-        return error
-    return row
-
-
-def _check_keys(names: Mapping[str, Any], signature: Signature) -> None:
-    for name in names:
-        if name not in signature.input_by_name:
-            known = ", ".join(signature.input_names)
-            raise InvalidInput(f"unknown input {name!r}: this model takes {known}")
-    for name in signature.required_names:
-        if name not in names:
-            raise InvalidInput(f"input {name!r} is missing")
-
-
-def _check_batch(batch: Batch, signature: Signature) -> None:
-    _check_keys(batch.columns, signature)
-    for name, column in batch.columns.items():
-        marker = signature.input_by_name[name].marker
-        if not isinstance(marker, Tensor):
-            continue
-        if not isinstance(column, np.ndarray) or column.dtype != DTYPES[marker.datatype]:
-            raise InvalidInput(f"{name}: expected {marker.datatype} values")
-        if not marker.accepts_shape(column.shape[1:]):
-            shape = list(column.shape[1:])
-            raise InvalidInput(f"{name}: has shape {shape}, expected {list(marker.shape)}")
-
-
-def _no_rows(signature: Signature) -> Result:
-    """Zero rows, answered with zero rows of the declared datatypes and shapes."""
-    columns: dict[str, Column] = {}
-    for field in signature.outputs:
-        marker = field.marker
-        if isinstance(marker, Tensor):
-            shape = (0, *(max(size, 0) for size in marker.shape))
-            columns[field.name] = np.empty(shape, DTYPES[marker.datatype])
-        else:
-            columns[field.name] = []
-    return Result(columns, 0)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from omi_runtime import codecs
+from omi_runtime import codecs, jsontext
 from omi_runtime.batch import Result, Row
 from omi_runtime.card import RESULTS_FILE
 from omi_runtime.errors import InferenceFailed, InvalidInput, OMIError, UnsupportedMediaType
@@ -44,7 +44,7 @@ class ItemCodec:
         nan: what becomes of NaN in results.json.
     """
 
-    def __init__(self, signature: Signature, nan: codecs.NanPolicy) -> None:
+    def __init__(self, signature: Signature, nan: jsontext.NanPolicy) -> None:
         self._signature = signature
         self._nan = nan
         self._keys: dict[str, _Key] = {}
@@ -109,7 +109,7 @@ class ItemCodec:
         if len(values) == len(self._signature.outputs) == 1:
             (answer,) = values.values()
         try:
-            return codecs.dump_json(
+            return jsontext.dump_json(
                 {
                     "data": {
                         "result": answer,

@@ -17,8 +17,8 @@ import numpy as np
 
 from omi_runtime import answers
 from omi_runtime.batch import Batch, Result, group_rows
-from omi_runtime.codecs import NanPolicy
 from omi_runtime.errors import InferenceFailed, OMIError, Overloaded
+from omi_runtime.jsontext import NanPolicy
 from omi_runtime.model import Model
 from omi_runtime.signature import Signature
 

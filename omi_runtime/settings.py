@@ -10,7 +10,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from omi_runtime.codecs import NanPolicy
 from omi_runtime.environment import (
     COUNT,
     PORT,
@@ -22,6 +21,7 @@ from omi_runtime.environment import (
     parse_switch,
     setting,
 )
+from omi_runtime.jsontext import NanPolicy
 
 
 def _interfaces(text: str) -> tuple[str, ...]:

@@ -1,19 +1,16 @@
 """What goes into a model and what comes out: markers that authors write, and the signature.
 
-An author annotates `predict`; `read_signature` turns the hints into a `Signature`, which is all
-that the adapters ever know of a model.
+An author annotates `predict`; `hints.read_signature` turns the hints into a `Signature`, which is
+all that the adapters ever know of a model.
 """
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
-import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from omi_runtime.datatypes import DTYPES
 from omi_runtime.errors import InvalidInput, LoadError
@@ -227,157 +224,3 @@ class Signature:
     def required_names(self) -> frozenset[str]:
         """The names of the inputs that every request must carry."""
         return frozenset(field.name for field in self.inputs if field.required)
-
-
-def read_signature(model_class: type) -> Signature | None:
-    """The signature that a model's type hints declare.
-
-    None for a model whose `predict` takes only `**columns`: it sets `self.signature` in `load()`.
-
-    Raises:
-        LoadError: a hint is missing or means nothing; names the parameter and what to write.
-    """
-    label = model_class.__name__
-    predict = getattr(model_class, "predict", None)
-    if not callable(predict):
-        raise LoadError(f"{label} has no method predict")
-    first = getattr(model_class, "preprocess", predict)
-    last = getattr(model_class, "postprocess", predict)
-    if _takes_any_keywords(predict) and first is predict:
-        return None
-    inputs = _read_inputs(first, f"{label}.{first.__name__}")
-    outputs, bare, streaming = _read_outputs(last, f"{label}.{last.__name__}")
-    return Signature(inputs, outputs, bare, streaming)
-
-
-def _takes_any_keywords(function: Callable[..., Any]) -> bool:
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    return bool(parameters) and all(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _hints(function: Callable[..., Any], label: str) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except Exception as error:
-        raise LoadError(f"the type hints of {label} cannot be read: {error}") from error
-
-
-def _read_inputs(function: Callable[..., Any], label: str) -> tuple[Field, ...]:
-    hints = _hints(function, label)
-    fields = []
-    for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        where = f"parameter {parameter.name!r} of {label}"
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise LoadError(f"{where} cannot be {parameter.kind.description}: name each input")
-        marker, python_type = _read_hint(hints.get(parameter.name), where)
-        fields.append(
-            Field(
-                name=marker.name or parameter.name,
-                marker=marker,
-                parameter=parameter.name,
-                required=parameter.default is parameter.empty,
-                python_type=python_type,
-            )
-        )
-    if not fields:
-        raise LoadError(f"{label} takes no inputs: give it at least one parameter with a type hint")
-    return tuple(fields)
-
-
-def _read_outputs(function: Callable[..., Any], label: str) -> tuple[tuple[Field, ...], bool, bool]:
-    hint = _hints(function, label).get("return")
-    where = f"the answer of {label}"
-    streaming = False
-    if typing.get_origin(hint) in _ITERATORS:
-        streaming = True
-        hint = typing.get_args(hint)[0]
-    members = _members(hint, label)
-    if members is None:
-        marker, python_type = _read_hint(hint, where)
-        field = Field(marker.name or "output", marker, "output", python_type=python_type)
-        return (field,), True, streaming
-    fields = []
-    for name, member_hint in members.items():
-        marker, python_type = _read_hint(member_hint, f"{where}, field {name!r},")
-        fields.append(Field(marker.name or name, marker, name, python_type=python_type))
-    return tuple(fields), False, streaming
-
-
-_ITERATORS: Final = {
-    collections.abc.Iterator,
-    collections.abc.Iterable,
-    collections.abc.Generator,
-    collections.abc.AsyncIterator,
-    collections.abc.AsyncIterable,
-    collections.abc.AsyncGenerator,
-}
-
-
-def _members(hint: Any, label: str) -> dict[str, Any] | None:
-    """The fields of a TypedDict, dataclass or NamedTuple that names several outputs."""
-    if not isinstance(hint, type) or _is_pydantic_model(hint):
-        return None
-    several = (
-        typing.is_typeddict(hint)
-        or dataclasses.is_dataclass(hint)
-        or (issubclass(hint, tuple) and hasattr(hint, "_fields"))
-    )
-    return _hints(hint, label) if several else None
-
-
-def _is_pydantic_model(python_type: Any) -> bool:
-    # Without importing pydantic: a class can only be a model of it if the author imported it.
-    return isinstance(python_type, type) and hasattr(python_type, "__pydantic_core_schema__")
-
-
-_BARE_HINTS: Final[dict[Any, Callable[[], Marker]]] = {
-    str: Text,
-    bytes: Bytes,
-    bool: lambda: Tensor("BOOL"),
-    int: lambda: Tensor("INT64"),
-    float: lambda: Tensor("FP64"),
-    dict: Json,
-    list: Json,
-}
-
-
-def _read_hint(hint: Any, where: str) -> tuple[Marker, Any]:
-    """The marker and the Python type of one hint; Optional and Annotated in either order."""
-    markers: list[Marker] = []
-    while True:
-        origin = typing.get_origin(hint)
-        if origin is typing.Annotated:
-            markers += [extra for extra in hint.__metadata__ if isinstance(extra, Marker)]
-            hint = hint.__origin__
-        elif origin in (typing.Union, types.UnionType):
-            rest = [option for option in typing.get_args(hint) if option is not type(None)]
-            if len(rest) != 1:
-                break
-            hint = rest[0]
-        else:
-            break
-    if len(markers) > 1:
-        raise LoadError(f"{where} has {len(markers)} markers: keep one of {markers}")
-    if markers:
-        return markers[0], hint
-    if _is_pydantic_model(hint):
-        return Json(), hint
-    bare = (
-        _BARE_HINTS.get(cast("Any", typing.get_origin(hint) or hint)) if _hashable(hint) else None
-    )
-    if bare is not None:
-        return bare(), hint
-    found = "has no type hint" if hint is None else f"has the type hint {_spell(hint)}, which says"
-    says = "" if hint is None else " not what it is on the wire"
-    raise LoadError(
-        f'{where} {found}{says}: write for example Annotated[np.ndarray, Tensor("FP32", [4])], '
-        'Annotated[bytes, Bytes("image/png")], str, Annotated[T, Json()] or a pydantic model'
-    )
-
-
-def _hashable(hint: Any) -> bool:
-    return isinstance(hint, collections.abc.Hashable)
-
-
-def _spell(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from omi_runtime import codecs, datatypes
+from omi_runtime import codecs, datatypes, jsontext
 from omi_runtime.batch import Batch, Result, Row
 from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest, OMIError
 from omi_runtime.signature import Field, Json, Signature, Tensor
@@ -33,7 +33,7 @@ def read_request(body: bytes, signature: Signature) -> Batch | list[Row | OMIErr
 
 
 def write_response(
-    result: Result, signature: Signature, nan: codecs.NanPolicy, *, explanations: bool = False
+    result: Result, signature: Signature, nan: jsontext.NanPolicy, *, explanations: bool = False
 ) -> bytes:
     """The answer; with `explanations`, beside the predictions.
 
@@ -53,7 +53,7 @@ def write_response(
     if explanations:
         answer["explanations"] = _explanations(result)
     try:
-        return codecs.dump_json(answer, nan)
+        return jsontext.dump_json(answer, nan)
     except InferenceFailed as error:
         raise InferenceFailed(f"output {', '.join(columns)}: {error.message}") from None
 

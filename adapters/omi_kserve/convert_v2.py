@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from omi_runtime import codecs, datatypes
+from omi_runtime import codecs, datatypes, jsontext
 from omi_runtime.batch import Batch, Column, Result
 from omi_runtime.card import ModelCard
 from omi_runtime.datatypes import Array
@@ -94,7 +94,7 @@ def write_response(
     result: Result,
     signature: Signature,
     card: ModelCard,
-    nan: codecs.NanPolicy,
+    nan: jsontext.NanPolicy,
 ) -> bytes:
     """The answer: all outputs, or those asked for; no optional key without a value.
 
@@ -236,7 +236,7 @@ def _from_bytes(field: Field, array: Array) -> Column:
 
 
 def _write_tensor(
-    field: Field, column: Column, request: InferRequest, nan: codecs.NanPolicy
+    field: Field, column: Column, request: InferRequest, nan: jsontext.NanPolicy
 ) -> dict[str, Any]:
     try:
         shape, data = _write_data(field, column, nan)
@@ -251,19 +251,19 @@ def _write_tensor(
 
 
 def _write_data(
-    field: Field, column: Column, nan: codecs.NanPolicy
+    field: Field, column: Column, nan: jsontext.NanPolicy
 ) -> tuple[list[int], orjson.Fragment]:
     """The shape and the flat data, encoded."""
     if isinstance(field.marker, Tensor):
         if not isinstance(column, np.ndarray):
             raise InferenceFailed("has items of different shapes, which one tensor cannot hold")
         flat = codecs.jsonable_column(field, column.reshape(-1))
-        return list(column.shape), codecs.fragment(flat, nan)
+        return list(column.shape), jsontext.fragment(flat, nan)
     elements = [_text(field, value, nan) for value in column]
-    return [len(elements)], codecs.fragment(elements, nan)
+    return [len(elements)], jsontext.fragment(elements, nan)
 
 
-def _text(field: Field, value: Any, nan: codecs.NanPolicy) -> str:
+def _text(field: Field, value: Any, nan: jsontext.NanPolicy) -> str:
     """One item of a Text, Json or Bytes output as the UTF-8 text of a BYTES element."""
     if isinstance(value, str):
         return value
@@ -274,4 +274,4 @@ def _text(field: Field, value: Any, nan: codecs.NanPolicy) -> str:
             raise InvalidInput(
                 f"output {field.name!r} is not UTF-8, which JSON cannot carry"
             ) from None
-    return codecs.dump_json(value, nan).decode()
+    return jsontext.dump_json(value, nan).decode()

@@ -1,0 +1,101 @@
+"""JSON text ↔ values, strictly: what JSON cannot hold is refused, never changed in silence."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from omi_runtime import datatypes
+from omi_runtime.errors import InferenceFailed, InvalidInput
+
+
+class NanPolicy(StrEnum):
+    """What becomes of NaN and infinity in JSON, which has no word for them (`OMI_NAN`)."""
+
+    ERROR = "error"
+    NULL = "null"
+    STRING = "string"
+
+
+def load_json(data: bytes | memoryview) -> Any:
+    """Parse JSON; NaN and Infinity are no JSON and refused."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"is not JSON: {error}") from None
+
+
+def dump_json(value: Any, nan: NanPolicy) -> bytes:
+    """Encode plain values, numpy arrays and scalars, dataclasses, dates, UUIDs, Fragments.
+
+    Raises:
+        InferenceFailed: JSON cannot hold the value, or NaN is refused; the caller adds the name.
+    """
+    try:
+        text = orjson.dumps(value, default=_jsonable, option=_OPTIONS)
+    except TypeError as error:
+        raise InferenceFailed(f"cannot be written as JSON: {error}") from None
+    # orjson writes NaN and infinity as null without a word, so only a null needs a second look.
+    if b"null" in text and nan is not NanPolicy.NULL:
+        replaced = _replace_non_finite(value, nan)
+        if replaced is not value:
+            return orjson.dumps(replaced, default=_jsonable, option=_OPTIONS)
+    return text
+
+
+def fragment(value: Any, nan: NanPolicy) -> orjson.Fragment:
+    """`dump_json`, to be put into a larger document as it is."""
+    return orjson.Fragment(dump_json(value, nan))
+
+
+def _jsonable(value: Any) -> Any:
+    """What orjson asks for a type that it does not know."""
+    if isinstance(value, np.ndarray):  # not C-contiguous, or of Python objects
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "model_dump"):  # a pydantic model inside an untyped value
+        return value.model_dump(mode="json")
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if hasattr(value, "_asdict"):
+        return value._asdict()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def _replace_non_finite(value: Any, nan: NanPolicy) -> Any:
+    """The value with NaN and infinity replaced by strings, or refused; itself if it has none."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind != "f" or datatypes.all_finite(value):
+            return value
+        return _replace_non_finite(value.tolist(), nan)
+    if isinstance(value, float | np.floating):
+        if math.isfinite(value):
+            return value
+        if nan is NanPolicy.ERROR:
+            raise InferenceFailed(
+                f"holds {_spell(float(value))}, which JSON cannot hold: OMI_NAN=null or "
+                "OMI_NAN=string would let it through"
+            )
+        return _spell(float(value))
+    if isinstance(value, dict):
+        changed = {key: _replace_non_finite(member, nan) for key, member in value.items()}
+        return changed if any(changed[key] is not value[key] for key in value) else value
+    if isinstance(value, list | tuple):
+        members = [_replace_non_finite(member, nan) for member in value]
+        same = all(new is old for new, old in zip(members, value, strict=True))
+        return value if same else members
+    return value
+
+
+def _spell(number: float) -> str:
+    if math.isnan(number):
+        return "NaN"
+    return "Infinity" if number > 0 else "-Infinity"

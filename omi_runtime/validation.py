@@ -1,0 +1,79 @@
+"""What the handler asks of a model's class and of every request, whatever wire it came by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from omi_runtime.batch import Batch, Column, Result, Row
+from omi_runtime.datatypes import DTYPES
+from omi_runtime.errors import InvalidInput, LoadError, OMIError
+from omi_runtime.model import Model
+from omi_runtime.signature import Signature, Tensor
+
+
+def check_class(model_class: type[Model], signature: Signature | None) -> None:
+    """Refuse class attributes that contradict each other or the signature.
+
+    Raises:
+        LoadError: names the attribute.
+    """
+    label = model_class.__name__
+    if not isinstance(model_class.max_batch_size, int) or model_class.max_batch_size < 1:
+        raise LoadError(f"{label}.max_batch_size is {model_class.max_batch_size!r}, expected >= 1")
+    if signature is not None and signature.streaming and model_class.max_batch_size > 1:
+        raise LoadError(f"{label}.predict yields, so its max_batch_size has to be 1")
+
+
+def check_names(row: Row | OMIError, signature: Signature) -> Row | OMIError:
+    """The item itself, or the error that it is answered with: an unknown or missing input."""
+    if isinstance(row, OMIError):
+        return row
+    try:
+        _check_keys(row, signature)
+    except InvalidInput as error:
+        return error
+    return row
+
+
+def _check_keys(names: Mapping[str, Any], signature: Signature) -> None:
+    for name in names:
+        if name not in signature.input_by_name:
+            known = ", ".join(signature.input_names)
+            raise InvalidInput(f"unknown input {name!r}: this model takes {known}")
+    for name in signature.required_names:
+        if name not in names:
+            raise InvalidInput(f"input {name!r} is missing")
+
+
+def check_batch(batch: Batch, signature: Signature) -> None:
+    """Refuse a batch with unknown or missing inputs, or of the wrong datatype or shape.
+
+    Raises:
+        InvalidInput: names the input.
+    """
+    _check_keys(batch.columns, signature)
+    for name, column in batch.columns.items():
+        marker = signature.input_by_name[name].marker
+        if not isinstance(marker, Tensor):
+            continue
+        if not isinstance(column, np.ndarray) or column.dtype != DTYPES[marker.datatype]:
+            raise InvalidInput(f"{name}: expected {marker.datatype} values")
+        if not marker.accepts_shape(column.shape[1:]):
+            shape = list(column.shape[1:])
+            raise InvalidInput(f"{name}: has shape {shape}, expected {list(marker.shape)}")
+
+
+def no_rows(signature: Signature) -> Result:
+    """Zero rows, answered with zero rows of the declared datatypes and shapes."""
+    columns: dict[str, Column] = {}
+    for field in signature.outputs:
+        marker = field.marker
+        if isinstance(marker, Tensor):
+            shape = (0, *(max(size, 0) for size in marker.shape))
+            columns[field.name] = np.empty(shape, DTYPES[marker.datatype])
+        else:
+            columns[field.name] = []
+    return Result(columns, 0)
