@@ -77,7 +77,9 @@ def _read_inputs(function: Callable[..., Any], label: str, *, columns: bool) -> 
     return tuple(fields)
 
 
-def _read_outputs(function: Callable[..., Any], label: str) -> tuple[tuple[Field, ...], bool, bool]:
+def _read_outputs(
+    function: Callable[..., Any], label: str, *, columns: bool
+) -> tuple[tuple[Field, ...], bool, bool]:
     hint = _hints(function, label).get("return")
     where = f"the answer of {label}"
     streaming = False
