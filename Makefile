@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= docs/examples/iris
 
-.PHONY: help install install-dev serve test check format protos clean
+.PHONY: help install install-dev serve test check figures format protos clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: install-dev ## Formatting, lint, types, import contracts, generated stubs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
+
+figures: install-dev ## Measure start-up, idle memory and requests per second (wrk, h2load)
+	$(BIN)/python tests/benchmarks/figures.py
 
 format: install-dev ## Format and mend what lint can mend
 	$(BIN)/ruff format .

@@ -142,6 +142,9 @@ class Part:
 
 def group_rows(rows: Iterable[Row | OMIError]) -> tuple[list[Part], dict[int, OMIError]]:
     """Sort items into uniform batches, in order of first appearance; errors stay apart, by row."""
+    rows = list(rows)
+    if len(rows) == 1 and not isinstance(only := rows[0], OMIError):
+        return [Part([0], _stack([only]))], {}
     groups: dict[tuple[Any, ...], tuple[list[int], list[Row]]] = {}
     errors: dict[int, OMIError] = {}
     for index, row in enumerate(rows):

@@ -40,6 +40,7 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
 """V2 datatype → the dtype that an author's array has."""
 
 _EXACT_INTEGERS_IN_FLOAT64: Final = 2**53
+_FEW: Final = 64  # elements up to which Python's own loops beat numpy's calls
 _NUMERIC_PYTHON_TYPES: Final = {int, float}
 _MAX_BYTES_ELEMENT: Final = 2**32 - 1
 
@@ -158,8 +159,11 @@ def object_array(values: Sequence[Any], shape: tuple[int, ...] | None = None) ->
 def all_finite(array: Array) -> bool:
     """Whether a float array holds no NaN and no infinity."""
     # A sum is several times faster than a mask, and only a finite one is conclusive.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(np.add.reduce(array, axis=None))
+    if array.size <= _FEW:
+        total = sum(array.ravel().tolist())
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(np.add.reduce(array, axis=None))
     return math.isfinite(total) or bool(np.isfinite(array).all())
 
 

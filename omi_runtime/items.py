@@ -101,6 +101,14 @@ class ItemCodec:
             return error
 
     def _results_json(self, result: Result, row: int) -> bytes:
+        # Each part is encoded on its own: in one document with an absent explanation's null, every
+        # result would have to be searched for the NaN that such a null might stand for.
+        answer = self._result_json(result, row)
+        explanation = extra(result.explanation, row)
+        drift = extra(result.drift, row)
+        return b'{"data":{"result":%b,"explanation":%b,"drift":%b}}' % (answer, explanation, drift)
+
+    def _result_json(self, result: Result, row: int) -> bytes:
         values = {
             field.name: codecs.jsonable_item(field, result.columns[field.name][row])
             for field in self._results
@@ -109,19 +117,9 @@ class ItemCodec:
         if len(values) == len(self._signature.outputs) == 1:
             (answer,) = values.values()
         try:
-            return jsontext.dump_json(
-                {
-                    "data": {
-                        "result": answer,
-                        "explanation": extra(result.explanation, row),
-                        "drift": extra(result.drift, row),
-                    }
-                },
-                self._nan,
-            )
+            return jsontext.dump_json(answer, self._nan)
         except InferenceFailed as error:
-            names = ", ".join(values)
-            raise InferenceFailed(f"output {names}: {error.message}") from None
+            raise InferenceFailed(f"output {', '.join(values)}: {error.message}") from None
 
     def _file(self, result: Result, field: Field, row: int) -> bytes:
         value = result.columns[field.name][row]
@@ -139,9 +137,8 @@ class ItemCodec:
         return InvalidInput(f"input {name!r} is missing: send one of {accepted}")
 
 
-def extra(values: list[Any] | None, row: int) -> orjson.Fragment | None:
-    """An item's explanation or drift for a wire that has no error for it: null if it failed."""
+def extra(values: list[Any] | None, row: int) -> bytes:
+    """An item's explanation or drift as JSON, for a wire without an error for it: null if none."""
     if values is None or isinstance(values[row], OMIError):
-        return None
-    fragment: orjson.Fragment | None = values[row]
-    return fragment
+        return b"null"
+    return orjson.dumps(values[row])
