@@ -8,7 +8,6 @@ columns are ratios to it. Needs `wrk` and `h2load` for the rates; without them t
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import json
 import os
@@ -93,7 +92,7 @@ def _running(command: list[str], environ: dict[str, str]) -> Iterator[Server]:
         process.stderr.close()
 
 
-def wrk(server: Server, path: str, body: str, connections: int, seconds: int) -> tuple[float, float]:
+def wrk(server: Server, path: str, body: str, connections: int, seconds: int):
     """Requests per second, and the server's CPU microseconds per request."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f"wrk.method='POST' wrk.body={json.dumps(body)}")
@@ -141,7 +140,8 @@ def start_up(turns: int) -> None:
                     ready.append(server.ready)
                     memory.append(server.resident())
             median = [statistics.median(values) for values in (opened, ready, memory)]
-            print(f"| {interface} | {model} | {median[0]:.2f} | {median[1]:.2f} | {median[2]:.0f} |")
+            cells = f"{median[0]:.2f} | {median[1]:.2f} | {median[2]:.0f}"
+            print(f"| {interface} | {model} | {cells} |")
 
 
 def rates(turns: int, seconds: int) -> None:
@@ -173,12 +173,14 @@ def rates(turns: int, seconds: int) -> None:
             for connections, streams in ((1, 1), (4, 8)):
                 base = h2load(grpc, message, connections, streams, seconds)
                 got = h2load(omi_server, message, connections, streams, seconds)
-                name = f"OMI Run, {connections}×{streams} streams"
+                name = f"OMI Run, {connections}x{streams} streams"
                 rows.setdefault(name, []).append((*got, *base))
-    print("\n| work | requests/s | CPU µs/request | bare server /s | its CPU µs | ratio | CPU ratio |")
+    print("\n| work | requests/s | CPU us/request | bare /s | its CPU us | ratio | CPU ratio |")
     print("|---|---|---|---|---|---|---|")
     for name, turned in rows.items():
-        rate, cpu, base_rate, base_cpu = (statistics.median(column) for column in zip(*turned))
+        rate, cpu, base_rate, base_cpu = (
+            statistics.median(column) for column in zip(*turned, strict=True)
+        )
         ratio = statistics.median(turn[0] / turn[2] for turn in turned)
         cpu_ratio = statistics.median(turn[3] / turn[1] for turn in turned)
         print(
