@@ -80,13 +80,6 @@ def _v1_router(handler: ModelHandler, routes: V1Routes) -> APIRouter:
     async def models() -> FastAPIResponse:
         return _json({"models": [handler.name]})
 
-    @router.get("/v1/models/{model}")
-    async def model_ready(model: ModelName) -> FastAPIResponse:
-        _check_model(handler, model)
-        if not handler.ready:
-            raise ModelNotReady(f"model {model} is not ready")
-        return _json({"name": model, "ready": True})
-
     @router.post("/v1/models/{model}:predict")
     async def predict(model: ModelName, request: FastAPIRequest) -> FastAPIResponse:
         _check_model(handler, model)
@@ -96,6 +89,15 @@ def _v1_router(handler: ModelHandler, routes: V1Routes) -> APIRouter:
     async def explain(model: ModelName, request: FastAPIRequest) -> FastAPIResponse:
         _check_model(handler, model)
         return await _run(routes.explain, request)
+
+    @router.get("/v1/models/{model}")
+    async def model_ready(model: ModelName) -> FastAPIResponse:
+        if model.endswith((":predict", ":explain")):  # a verb, which this route's pattern takes too
+            raise HTTPException(405, headers={"Allow": "POST"})
+        _check_model(handler, model)
+        if not handler.ready:
+            raise ModelNotReady(f"model {model} is not ready")
+        return _json({"name": model, "ready": True})
 
     return router
 

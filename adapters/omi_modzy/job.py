@@ -63,6 +63,12 @@ def make_output_directory(job: Job) -> None:
         ) from None
 
 
+def open_job(job: Job, signature: Signature, codec: ItemCodec) -> Item:
+    """Make the output directory, then read the inputs. Raises what the two raise."""
+    make_output_directory(job)
+    return read_files(job, signature, codec)
+
+
 def read_files(job: Job, signature: Signature, codec: ItemCodec) -> Item:
     """The declared inputs that are there, by file name.
 

@@ -59,11 +59,13 @@ class ModzyRoutes:
         """One job: the files of one item in, the files of its answer out."""
         job = jobs.read_job(await request.body(), request.media_type)
         # Files may lie on a network's disk: they are no work for the event loop.
-        await asyncio.to_thread(jobs.make_output_directory, job)
-        await self._handler.reload_if_failed()
+        if not self._handler.ready:
+            # The specification's order: a bad output directory is told before a failed load.
+            await asyncio.to_thread(jobs.make_output_directory, job)
+            await self._handler.reload_if_failed()
         signature = self._handler.signature
         codec = self._item_codec(signature)
-        files = await asyncio.to_thread(jobs.read_files, job, signature, codec)
+        files = await asyncio.to_thread(jobs.open_job, job, signature, codec)
         result = await self._handler.infer_rows([codec.decode(files)])
         (output,) = codec.encode(result)
         if isinstance(output, OMIError):
