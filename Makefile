@@ -28,7 +28,7 @@ serve: install ## Serve the iris example; INTERFACE=omi|kserve|modzy chooses the
 	@OMI_MODEL=$${OMI_MODEL:-$(MODEL)} exec $(BIN)/omi serve
 
 test: install-dev ## Run the whole test suite
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: install-dev ## Formatting, lint, types, import contracts, generated stubs
 	$(BIN)/ruff format --check .

@@ -1,5 +1,7 @@
 """`python -m omi_runtime` is `omi serve`."""
 
-from omi_runtime.serve import main
+import sys
 
-raise SystemExit(main())
+from omi_runtime.cli import main
+
+raise SystemExit(main(["serve", *sys.argv[1:]]))

@@ -131,9 +131,9 @@ def load_adapter(interface: str, protocol: str = "") -> type[Adapter]:
             adapter.protocols
             | {name.partition(".")[2] for name in installed if name.startswith(interface + ".")}
         )
+        expected = f"{' or '.join(accepted)}, or unset" if accepted else "unset"
         raise SettingsError(
-            f"PROTOCOL={protocol!r} is not valid for INTERFACE={interface}: expected "
-            f"{' or '.join(accepted)}, or unset"
+            f"PROTOCOL={protocol!r} is not valid for INTERFACE={interface}: expected {expected}"
         )
     return adapter
 

@@ -123,14 +123,10 @@ def _as_mapping(answer: Any) -> Mapping[str, Any] | None:
 
 def _lift(field: Field, value: Any) -> Any:
     """A single item's value as a column of one."""
-    if not isinstance(field.marker, Tensor) or field.marker.datatype == "BYTES":
-        return [value]
-    try:
+    marker = field.marker
+    if isinstance(marker, Tensor) and marker.datatype != "BYTES" and hasattr(value, "__array__"):
         return np.asarray(value)[None]
-    except ValueError:
-        raise InferenceFailed(
-            f"output {field.name!r} has lists of unequal lengths, expected {field.marker}"
-        ) from None
+    return [value]
 
 
 def _check_rows(label: str, column: Any, n: int) -> None:
@@ -150,19 +146,27 @@ def _read_tensors(column: Any, marker: Tensor) -> Column:
     try:
         array = np.asarray(column)
     except ValueError:  # items of different shapes, which a variable dimension allows
-        return stack_values([_fit_item(np.asarray(value), marker) for value in column])
+        return stack_values([_read_tensor(value, marker) for value in column])
     if array.dtype.kind == "O":
-        return stack_values([_fit_item(np.asarray(value), marker) for value in column])
-    fitted = datatypes.fit(array, marker.datatype)
-    if not marker.accepts_shape(fitted.shape[1:]):
-        raise InferenceFailed(_shape_text(fitted.shape[1:], marker))
-    return fitted
+        return stack_values([_read_tensor(value, marker) for value in column])
+    if not marker.accepts_shape(array.shape[1:]):
+        raise InferenceFailed(_shape_text(array.shape[1:], marker))
+    return datatypes.fit(array, marker.datatype, original=_listed(column))
 
 
-def _fit_item(array: Array, marker: Tensor) -> Array:
+def _read_tensor(value: Any, marker: Tensor) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InferenceFailed(f"has lists of unequal lengths, expected {marker}") from None
     if not marker.accepts_shape(array.shape):
         raise InferenceFailed(_shape_text(array.shape, marker))
-    return datatypes.fit(array, marker.datatype)
+    return datatypes.fit(array, marker.datatype, original=_listed(value))
+
+
+def _listed(value: Any) -> Any:
+    """Python numbers that numpy may have changed: of large and small integers it makes floats."""
+    return value if isinstance(value, list | tuple | int) else None
 
 
 def _shape_text(shape: tuple[int, ...], marker: Tensor) -> str:
@@ -171,16 +175,10 @@ def _shape_text(shape: tuple[int, ...], marker: Tensor) -> str:
 
 def _read_bytes_tensor(value: Any, marker: Tensor) -> Array:
     """Nested lists or arrays of bytes or str; numpy's own S dtype would cut trailing zeros."""
-    plain = value.tolist() if isinstance(value, np.ndarray) else value
-    shape: list[int] = []
-    level = plain
-    while isinstance(level, list | tuple):
-        shape.append(len(level))
-        level = level[0] if level else None
+    shape, elements = datatypes.unnest(value.tolist() if isinstance(value, np.ndarray) else value)
     try:
-        elements = list(datatypes.flatten(plain, len(shape)))
         encoded = [e.encode() if isinstance(e, str) else bytes(memoryview(e)) for e in elements]
-        array = datatypes.object_array(encoded, tuple(shape))
+        array = datatypes.object_array(encoded, shape)
     except (TypeError, ValueError):
         raise InferenceFailed(f"does not hold bytes or str, as {marker} expects") from None
     if not marker.accepts_shape(array.shape):

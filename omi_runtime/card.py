@@ -137,7 +137,7 @@ def file_matches(filename: str, field: Field) -> bool:
     if filename == field.name:
         return True
     return filename.startswith(field.name + ".") and (
-        filename[len(field.name) :].lower() in codecs.media_types(field)
+        filename[len(field.name) :] in codecs.media_types(field)
     )
 
 
@@ -200,8 +200,9 @@ def _check_agreement(
     ):
         if in_class and in_file and in_class != in_file:
             raise LoadError(f"{what}: {label} says {in_class}, model.yaml says {in_file}")
-    if signature is not None:
+    if signature is not None and manifest.inputs:
         _check_files("inputs", manifest.inputs, signature.inputs, label)
+    if signature is not None and manifest.outputs:
         # results.json stands for every output that is not Bytes, and may be named or not.
         outputs = {name: file for name, file in manifest.outputs.items() if name != RESULTS_FILE}
         files = tuple(f for f in signature.outputs if isinstance(f.marker, Bytes))
@@ -214,15 +215,34 @@ def _check_files(
     fields: tuple[Field, ...],
     label: str,
 ) -> None:
-    for filename in files:
-        if not any(file_matches(filename, field) for field in fields):
+    for filename, file in files.items():
+        field = next((field for field in fields if file_matches(filename, field)), None)
+        if field is None:
             names = ", ".join(field.name for field in fields) or "none as a file"
             raise LoadError(
                 f"{section}.{filename} of model.yaml matches nothing that {label} declares: "
                 f"it has {names}; a file is called like the field, with or without an extension"
             )
-    if not files:
-        return
+        _check_file(f"{section}.{filename}", file, field, label)
     for field in fields:
         if field.required and not any(file_matches(name, field) for name in files):
             raise LoadError(f"{section} of model.yaml lacks {field.name}, which {label} declares")
+
+
+def _check_file(place: str, file: InputFile | OutputFile, field: Field, label: str) -> None:
+    marker = field.marker
+    if file.max_size and marker.max_size and file.max_size != marker.max_size:
+        raise LoadError(
+            f"{place}.maxSize: {label} says {marker.max_size}, model.yaml says {file.max_size}"
+        )
+    # The class says media types only of Bytes, and then only where the author gave some.
+    if not isinstance(marker, Bytes) or marker.media_types == Bytes().media_types:
+        return
+    in_class, in_file = set(marker.media_types), set(file.media_types)
+    if place.startswith("outputs."):
+        in_class = set(marker.media_types[:1])
+    if in_file and in_class != in_file:
+        raise LoadError(
+            f"{place}: {label} says {', '.join(sorted(in_class))}, model.yaml says "
+            f"{', '.join(sorted(in_file))}"
+        )

@@ -1,7 +1,7 @@
 """Values ↔ the bytes of a media type, and values ↔ JSON.
 
 The file wires (OMI, Modzy) use `decode` and `encode` on one item's value; the JSON wires use
-`from_jsonable`, `dump_json` and `to_jsonable` on whole columns. Media types and extensions:
+`from_jsonable`, `jsonable_column` and `jsontext.dump_json`. Media types and extensions:
 
     .json  application/json           Tensor, Json, Text
     .npy   application/x-npy          Tensor
@@ -20,12 +20,13 @@ import mimetypes
 from typing import Any, Final
 
 import numpy as np
+from numpy.lib import format as npy
 
 from omi_runtime import datatypes
 from omi_runtime.batch import Column
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import InvalidInput, UnsupportedMediaType
-from omi_runtime.jsontext import NanPolicy, dump_json, load_json
+from omi_runtime.jsontext import load_json
 from omi_runtime.signature import Bytes, Field, Json, Tensor, Text
 
 JSON: Final = "application/json"
@@ -100,6 +101,10 @@ def from_jsonable(field: Field, value: Any) -> Any:
 
 def check_shape(array: Array, marker: Tensor) -> Array:
     """The array itself if its shape, of one item, is the declared one."""
+    rank = array.ndim
+    if array.size == 0 and 0 < rank < len(marker.shape) and array.shape[-1] == 0:
+        # Lists say no more than that there is nothing, where nothing is in them.
+        array = array.reshape(array.shape + tuple(max(size, 0) for size in marker.shape[rank:]))
     if not marker.accepts_shape(array.shape):
         raise InvalidInput(f"has shape {list(array.shape)}, expected {list(marker.shape)}")
     return array
@@ -121,6 +126,8 @@ def jsonable_item(field: Field, value: Any) -> Any:
     if isinstance(field.marker, Tensor) and field.marker.datatype == "BYTES":
         return _strings(np.asarray(value, dtype=object), field)
     if isinstance(field.marker, Bytes):
+        if isinstance(value, list):  # of a model that yields
+            return [jsonable_item(field, member) for member in value]
         return {"b64": base64.b64encode(value).decode()}
     return value
 
@@ -150,11 +157,6 @@ def _strings(array: Array, field: Field) -> Any:
     return datatypes.object_array(flat, array.shape).tolist()
 
 
-def encode_tensor_json(array: Array, field: Field, nan: NanPolicy) -> bytes:
-    """One tensor as nested JSON lists."""
-    return dump_json(jsonable_item(field, array), nan)
-
-
 def _decode_text(data: bytes, media_type: str) -> str:
     if media_type == JSON:
         value = load_json(data)
@@ -172,12 +174,7 @@ def _decode_json(data: bytes, marker: Tensor) -> Array:
 
 
 def _decode_npy(data: bytes, marker: Tensor) -> Array:
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InvalidInput(f"is not an .npy file: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise InvalidInput("is an .npz archive, expected one array in .npy form")
+    array = _read_npy(data)
     if marker.datatype == "BYTES":
         if array.dtype.kind == "U":
             array = np.char.encode(array, "utf-8")
@@ -187,9 +184,30 @@ def _decode_npy(data: bytes, marker: Tensor) -> Array:
     return check_shape(datatypes.fit(array, marker.datatype), marker)
 
 
+def _read_npy(data: bytes) -> Array:
+    """View an .npy file's array; np.load would believe a header that says terabytes."""
+    stream = io.BytesIO(data)
+    try:
+        version = npy.read_magic(stream)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(stream)
+        count, rest = math.prod(shape), len(data) - stream.tell()
+        if count * dtype.itemsize != rest:
+            raise InvalidInput(f"has {rest} bytes where shape {list(shape)} is said")
+        array = np.frombuffer(data, dtype, count, stream.tell())
+        return array.reshape(shape, order="F" if fortran_order else "C")
+    except InvalidInput:
+        raise
+    except Exception as error:  # noqa: BLE001 - numpy evaluates the header as Python source
+        raise InvalidInput(f"is not an .npy file: {error}") from None
+
+
 def _decode_csv(data: bytes, marker: Tensor) -> Array:
     text = _decode_text(data, TEXT)
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise InvalidInput(f"is not CSV: {error}") from None
     if marker.datatype == "BYTES":
         values: Any = rows
     else:
@@ -207,17 +225,15 @@ def _csv_number(cell: str, datatype: str) -> bool | int | float:
     word = cell.strip()
     if datatype == "BOOL" and word.lower() in ("true", "false", "1", "0"):
         return word.lower() in ("true", "1")
-    try:
-        return int(word)
-    except ValueError:
-        pass
-    try:
-        number = float(word)
-    except ValueError:
-        raise InvalidInput(f"has {cell!r} where {datatype} expects a number") from None
-    if not math.isfinite(number):
-        raise InvalidInput(f"has {cell!r}: NaN and infinity are refused")
-    return number
+    for kind in (int, float):
+        try:
+            number: int | float = kind(word.replace("_", "?"))  # to Python 1_000 is a number
+        except ValueError:
+            continue
+        if kind is float and not math.isfinite(number):
+            raise InvalidInput(f"has {cell!r}: NaN and infinity are refused")
+        return number
+    raise InvalidInput(f"has {cell!r} where {datatype} expects a number")
 
 
 def _decode_binary(data: bytes, marker: Tensor) -> Array:

@@ -40,6 +40,8 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
 """V2 datatype → the dtype that an author's array has."""
 
 _EXACT_INTEGERS_IN_FLOAT64: Final = 2**53
+_LEAST_INTEGER: Final = -(2**63)
+_MAX_DIMENSIONS: Final = 32  # numpy 1's limit; numpy 2 allows 64
 _FEW: Final = 64  # elements up to which Python's own loops beat numpy's calls
 _NUMERIC_PYTHON_TYPES: Final = {int, float}
 _MAX_BYTES_ELEMENT: Final = 2**32 - 1
@@ -75,7 +77,8 @@ def from_json(value: Any, datatype: str) -> Array:
         return array.astype(DTYPES[datatype])
     if datatype == "BOOL":
         if kind != "b":
-            raise InvalidInput(f"has {_found(value)} where BOOL expects true or false")
+            odd = next((e for e in flatten(value, array.ndim) if type(e) is not bool), value)
+            raise InvalidInput(f"has {_found(odd)} where BOOL expects true or false")
         return array
     if kind not in "iuf" or _hides_booleans(array, value):
         return _exact(value, array, datatype)
@@ -85,15 +88,15 @@ def from_json(value: Any, datatype: str) -> Array:
 def fit(array: Array, datatype: str, *, original: Any = None) -> Array:
     """Convert a numeric or boolean array to `datatype` if every value fits without loss.
 
-    `original` is the JSON value that the array was made from, for numpy has already turned a mix
-    of large and negative or fractional numbers into floats: where those lose integers, the
+    `original` is what the array was made from if that was lists, for numpy has already turned a
+    mix of large and negative or fractional numbers into floats: where those lose integers, the
     original is read again exactly.
 
     Raises:
         InvalidInput: a value does not fit.
     """
     dtype = DTYPES[datatype]
-    if array.dtype == dtype:
+    if array.dtype == dtype and datatype != "BF16":
         return array
     kind = array.dtype.kind
     if dtype.kind == "b" or kind not in "iuf":
@@ -187,7 +190,7 @@ def _to_float(array: Array, datatype: str, dtype: np.dtype[Any]) -> Array:
 def _outside(array: Array, limits: np.iinfo[Any]) -> bool:
     low, high = array.min(), array.max()
     if array.dtype.kind == "f":  # the largest integers are no floats: compare with the power of two
-        return bool(low < limits.min or high >= float(limits.max // 2 + 1) * 2)
+        return float(low) < limits.min or float(high) >= limits.max + 1
     return int(low) < limits.min or int(high) > limits.max
 
 
@@ -200,7 +203,7 @@ def _hides_booleans(array: Array, value: Any) -> bool:
 
 def _exact(value: Any, array: Array, datatype: str) -> Array:
     """Read JSON numbers one by one, for what numpy's own conversion would change or refuse."""
-    elements = list(flatten(value, array.ndim))
+    elements = [e.item() if isinstance(e, np.generic) else e for e in flatten(value, array.ndim)]
     for element in elements:
         if type(element) not in _NUMERIC_PYTHON_TYPES:
             raise InvalidInput(f"has {_found(element)} where {datatype} expects a number")
@@ -210,32 +213,44 @@ def _exact(value: Any, array: Array, datatype: str) -> Array:
             return fit(np.array(elements, dtype=np.float64).reshape(array.shape), datatype)
         except OverflowError:
             raise InvalidInput(f"has a number outside the range of {datatype}") from None
+    limits = np.iinfo(dtype)
     for element in elements:
+        # orjson reads integers beyond 64 bits as floats, and the nearest to some is in range.
+        beyond = type(element) is float and element <= _LEAST_INTEGER
+        if beyond or not limits.min <= element <= limits.max:
+            raise InvalidInput(f"has a number outside the range of {datatype}")
         if element != math.trunc(element):
             raise InvalidInput(f"has a fraction where {datatype} expects whole numbers")
-    try:
-        return np.array([int(element) for element in elements], dtype=dtype).reshape(array.shape)
-    except OverflowError:
-        raise InvalidInput(f"has a number outside the range of {datatype}") from None
+    return np.array([int(element) for element in elements], dtype=dtype).reshape(array.shape)
+
+
+def unnest(value: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """The shape of nested lists, and their elements in row-major order.
+
+    Raises:
+        InvalidInput: the lists are ragged, or nested deeper than an array can be.
+    """
+    shape: list[int] = []
+    elements = [value]
+    while elements and isinstance(elements[0], list | tuple):
+        size = len(elements[0])
+        shape.append(size)
+        if any(not isinstance(e, list | tuple) or len(e) != size for e in elements):
+            raise InvalidInput("has lists of unequal lengths where a tensor is expected")
+        elements = list(itertools.chain.from_iterable(elements))
+    if any(isinstance(element, list | tuple) for element in elements):
+        raise InvalidInput("has lists of unequal lengths where a tensor is expected")
+    if len(shape) > _MAX_DIMENSIONS:
+        raise InvalidInput(f"has lists nested {len(shape)} deep, more than {_MAX_DIMENSIONS}")
+    return tuple(shape), elements
 
 
 def _bytes_from_json(value: Any) -> Array:
-    shape: list[int] = []
-    level = value
-    while isinstance(level, list):
-        shape.append(len(level))
-        if not level:
-            break
-        level = level[0]
-    elements = [value]
-    for size in shape:
-        if any(not isinstance(element, list) or len(element) != size for element in elements):
-            raise InvalidInput("has lists of unequal lengths where a tensor is expected")
-        elements = list(itertools.chain.from_iterable(elements))
+    shape, elements = unnest(value)
     for element in elements:
         if not isinstance(element, str):
             raise InvalidInput(f"has {_found(element)} where BYTES expects strings")
-    return object_array([element.encode() for element in elements], tuple(shape))
+    return object_array([element.encode() for element in elements], shape)
 
 
 def _unframe(data: memoryview) -> Array:

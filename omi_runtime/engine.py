@@ -5,9 +5,9 @@ lock up and runs the chunk, while the next thread gathers. So a single thread ne
 thread ever waits for work that another could take. There is no artificial delay unless asked for:
 a chunk is whatever waits when a thread comes for it.
 
-    submit ──▶ inbox, once per turn of the loop ──▶ leader: waiting, by merge key ──▶ chunk
-       ▲                                                                                │
-       └─── event loop, woken once per chunk ◀─── split by job ◀─── Runner.run ◀────────┘
+    submit ──▶ inbox (SimpleQueue) ──▶ leader: waiting, by merge key ──▶ chunk
+       ▲                                                                    │
+       └─ event loop, woken once per chunk ◀─ split by job ◀─ Runner.run ◀──┘
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -80,9 +80,8 @@ class Engine:
         self._max_batch_size = 1
         self._run: Run | None = None
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[list[_Job] | _Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Job | _Call | None] = queue.SimpleQueue()
         self._leading = threading.Lock()
-        self._arrived: list[_Job] = []
         self._waiting: dict[Any, deque[_Job]] = {}
         self._threads: list[threading.Thread] = []
         self._items = 0
@@ -119,17 +118,30 @@ class Engine:
         Raises:
             Overloaded: the queue is full.
         """
-        n = batch.n
-        self._check_room(n)
-        future: asyncio.Future[Result] = self._loop.create_future()
-        self._items += n
-        if not self._arrived:
-            self._loop.call_soon(self._hand_over)
-        self._arrived.append(_Job(batch, wanted, future))
+        self._check_room(batch.n)
+        job = self._admit(batch, wanted)
         try:
-            return await future
+            return await job.future
+        finally:
+            self._items -= batch.n
+
+    async def submit_together(
+        self, batches: Sequence[Batch], wanted: Wanted = NOTHING_MORE
+    ) -> list[Result]:
+        """Predict the batches of one request, which the queue takes whole or not at all.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        n = sum(batch.n for batch in batches)
+        self._check_room(n)
+        jobs = [self._admit(batch, wanted) for batch in batches]
+        try:
+            return [await job.future for job in jobs]
         finally:
             self._items -= n
+            for job in jobs:
+                job.future.cancel()  # those not awaited yet, if the caller was cancelled
 
     async def stream(self, start: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
         """The values of an iterator that lives on the model's thread, as the reader asks for them.
@@ -140,21 +152,29 @@ class Engine:
         self._check_room(1)
         self._items += 1
         iterator = start()
+        turn = threading.Lock()  # the end may come on another thread than a value still computed
+
+        def advance() -> T | object:
+            with turn:
+                return next(iterator, _END)
+
+        def close() -> None:
+            with turn:
+                if isinstance(iterator, Generator):
+                    iterator.close()
+
         try:
-            while (value := await self.call(lambda: next(iterator, _END))) is not _END:
+            while (value := await self.call(advance)) is not _END:
                 yield cast("T", value)
         finally:
             self._items -= 1
-            if isinstance(iterator, Generator):
-                await self.call(iterator.close)
+            await self.call(close)
 
-    def _hand_over(self) -> None:
-        """Give the threads all that arrived in one turn of the event loop.
-
-        Waking a thread costs more than a small prediction, so it is done once for all of them.
-        """
-        self._inbox.put(self._arrived)
-        self._arrived = []
+    def _admit(self, batch: Batch, wanted: Wanted) -> _Job:
+        job = _Job(batch, wanted, self._loop.create_future())
+        self._items += batch.n
+        self._inbox.put(job)
+        return job
 
     def _check_room(self, n: int) -> None:
         if self._items and self._items + n > self._queue_size:
@@ -196,17 +216,17 @@ class Engine:
             return self._take()
         if not self._waiting:
             first = self._inbox.get()
-            if not isinstance(first, list):
+            if not isinstance(first, _Job):
                 return first
             self._file(first)
             if self._delay:
                 return self._gather_until(time.monotonic() + self._delay)
         try:
             while True:
-                jobs = self._inbox.get_nowait()
-                if not isinstance(jobs, list):
-                    return jobs
-                self._file(jobs)
+                job = self._inbox.get_nowait()
+                if not isinstance(job, _Job):
+                    return job
+                self._file(job)
         except queue.Empty:
             return self._take()
 
@@ -217,20 +237,19 @@ class Engine:
             if remaining <= 0:
                 break
             try:
-                jobs = self._inbox.get(timeout=remaining)
+                job = self._inbox.get(timeout=remaining)
             except queue.Empty:
                 break
-            if not isinstance(jobs, list):
-                return jobs
-            self._file(jobs)
+            if not isinstance(job, _Job):
+                return job
+            self._file(job)
         return self._take()
 
-    def _file(self, jobs: list[_Job]) -> None:
-        for job in jobs:
-            line = self._waiting.get(job.key)
-            if line is None:
-                line = self._waiting[job.key] = deque()
-            line.append(job)
+    def _file(self, job: _Job) -> None:
+        line = self._waiting.get(job.key)
+        if line is None:
+            line = self._waiting[job.key] = deque()
+        line.append(job)
 
     def _take(self) -> _Chunk:
         """Up to a full chunk of the key that has waited longest, taken in turns.
@@ -259,10 +278,16 @@ class Engine:
         return chunk
 
     def _run_call(self, call: _Call) -> None:
+        if call.future.cancelled():
+            return
         try:
             with self._running_here():
                 outcome = call.function()
-        except BaseException as error:  # noqa: BLE001 - an author's load may even call sys.exit
+        except BaseException as error:  # noqa: BLE001 - an author's code may even call sys.exit
+            if isinstance(error, StopIteration) or not isinstance(error, Exception):
+                # A future takes no StopIteration, and the others would end the event loop.
+                cause, error = error, RuntimeError(f"the model raised {error!r}")
+                error.__cause__ = cause
             self._post(_fail, call.future, error)
         else:
             self._post(_succeed, call.future, outcome)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -150,12 +151,12 @@ def parse_port(text: str) -> int:
     return port
 
 
-def parse_number(kind: type[Any], low: float, high: float = float("inf")) -> Callable[[str], Any]:
+def parse_number(kind: type[Any], low: float, high: float = math.inf) -> Callable[[str], Any]:
     """A parser of numbers from low to high."""
 
     def parse(text: str) -> Any:
         value = kind(text)
-        if not low <= value <= high:
+        if not low <= value <= high or value == math.inf:
             raise ValueError(text)
         return value
 

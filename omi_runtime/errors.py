@@ -57,7 +57,11 @@ class OMIError(Exception):
     def with_rows(self, rows: list[int]) -> OMIError:
         """The same error, its message opening with the rows of the request it concerns."""
         where = f"row {rows[0]}" if len(rows) == 1 else f"rows {', '.join(map(str, rows))}"
-        return type(self)(f"{where}: {self.message}")
+        text = f"{where}: {self.message}"
+        # Not by calling the class: an author's own subclass may take other arguments.
+        error = type(self).__new__(type(self), text)
+        OMIError.__init__(error, text)
+        return error
 
 
 class InvalidRequest(OMIError):

@@ -6,6 +6,8 @@ They have the right form and, for want of a better one, plain content: zeros, "t
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -65,9 +67,9 @@ def _required(signature: Signature) -> list[Field]:
 
 def _json_value(field: Field) -> Any:
     assert isinstance(field.marker, Json)
-    if field.python_type is list:
+    if field.plain_type is list:
         return []
-    if field.validate is None or field.python_type is dict:
+    if field.validate is None or field.plain_type is dict:
         return {}
     from pydantic import TypeAdapter  # noqa: PLC0415 - imported already by field.validate
 
@@ -75,24 +77,43 @@ def _json_value(field: Field) -> Any:
     return _from_schema(schema, schema.get("$defs", {}))
 
 
-def _from_schema(schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
-    """The smallest value that a JSON Schema asks for."""
+def _from_schema(
+    schema: dict[str, Any], definitions: dict[str, Any], within: tuple[str, ...] = ()
+) -> Any:
+    """The smallest value that a JSON Schema asks for.
+
+    Raises:
+        RecursionError: a definition that it is `within` would hold itself.
+    """
+
+    def part(member: dict[str, Any]) -> Any:
+        return _from_schema(member, definitions, within)
+
     if "$ref" in schema:
-        return _from_schema(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        name = schema["$ref"].rpartition("/")[2]
+        if name in within:
+            raise RecursionError(name)
+        return _from_schema(definitions[name], definitions, (*within, name))
     for key in ("default", "const"):
         if key in schema:
             return schema[key]
     for key in ("examples", "enum"):
         if schema.get(key):
             return schema[key][0]
-    for key in ("anyOf", "oneOf", "allOf"):
-        if schema.get(key):
-            return _from_schema(schema[key][0], definitions)
+    options = [option for key in ("anyOf", "oneOf", "allOf") for option in schema.get(key, ())]
+    for option in options:
+        with suppress(RecursionError):
+            return part(option)
+    return _from_type(schema, part)
+
+
+def _from_type(schema: dict[str, Any], part: Callable[[dict[str, Any]], Any]) -> Any:
     if schema.get("type") == "object":
         properties = schema.get("properties", {})
-        return {
-            name: _from_schema(properties[name], definitions) for name in schema.get("required", [])
-        }
+        return {name: part(properties[name]) for name in schema.get("required", [])}
     if schema.get("type") == "array":
-        return [_from_schema(schema.get("items", {}), definitions)] * schema.get("minItems", 0)
+        members = schema.get("prefixItems", [])
+        rest = schema.get("minItems", 0) - len(members)
+        more = [part(schema.get("items", {})) for _ in range(rest)]
+        return [*map(part, members), *more]
     return _SCALARS.get(str(schema.get("type")), {})

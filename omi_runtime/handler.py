@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
 from typing import Final
 
 from omi_runtime.batch import Batch, Result, Row, group_rows
@@ -18,7 +20,13 @@ from omi_runtime.model import Model
 from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
 from omi_runtime.settings import Settings, usable_cpus
 from omi_runtime.signature import Signature
-from omi_runtime.validation import check_batch, check_class, check_names, no_rows
+from omi_runtime.validation import (
+    check_batch,
+    check_class,
+    check_names,
+    check_streaming,
+    no_rows,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +49,7 @@ class ModelHandler:
         self._model: Model | None = None
         self._signature: Signature | None = None
         self._runner: Runner | None = None
+        self._load_failure = "the model failed to load; the server's log has the details"
 
     @property
     def live(self) -> bool:
@@ -65,7 +74,7 @@ class ModelHandler:
             ModelNotReady: it has not loaded; `await loaded()` waits for it.
         """
         if self._signature is None:
-            raise ModelNotReady(_NOT_READY.get(self.lifecycle.state, "the model is loading"))
+            raise self._not_ready()
         return self._signature
 
     @property
@@ -96,6 +105,8 @@ class ModelHandler:
         except Exception as error:
             if error.__cause__ is not None:
                 logger.exception("the model did not load", exc_info=error.__cause__)
+            if self._rules.detailed_errors:
+                self._load_failure = str(error)
             if self.lifecycle.state is State.LOADING:
                 self.lifecycle.move(State.FAILED)
             raise
@@ -115,11 +126,19 @@ class ModelHandler:
             ModelNotReady: it failed again, or the process is stopping.
         """
         if self.lifecycle.state is State.FAILED:
-            try:
+            with suppress(LoadError, SettingsError):  # told by `loaded`
                 await self.load()
-            except (LoadError, SettingsError) as error:
-                raise ModelNotReady(str(error)) from None
         await self.loaded()
+
+    async def become_ready(self) -> None:
+        """What a Status asks: `reload_if_failed`, and then whether the model can infer.
+
+        Raises:
+            ModelNotReady: it cannot; says why.
+        """
+        await self.reload_if_failed()
+        if not self.ready:
+            raise self._not_ready()
 
     async def loaded(self) -> Signature:
         """The signature; waits while the model loads.
@@ -156,7 +175,10 @@ class ModelHandler:
         parts, errors = group_rows(check_names(row, signature) for row in rows)
         if len(parts) == 1 and not errors:
             return await self.infer(parts[0].batch, wanted)
-        results = await asyncio.gather(*(self.infer(part.batch, wanted) for part in parts))
+        for part in parts:
+            check_batch(part.batch, signature)
+        batches = [part.batch for part in parts]
+        results = await self._engine.submit_together(batches, self._offered(wanted))
         answered = [(part.rows, result) for part, result in zip(parts, results, strict=True)]
         failed = [([row], Result.failed([error])) for row, error in errors.items()]
         n = sum(len(part.rows) for part in parts) + len(errors)
@@ -173,7 +195,9 @@ class ModelHandler:
         signature = await self.loaded()
         check_batch(batch, signature)
         if not signature.streaming:
-            yield await self._engine.submit(batch)
+            result = await self._engine.submit(batch)
+            result.raise_error()
+            yield result
             return
         assert self._runner is not None
         runner = self._runner
@@ -203,8 +227,10 @@ class ModelHandler:
         """On the model's thread: import, read what the class and model.yaml say, load."""
         found = find_model(self.settings.model_source())
         model_class = found.model_class
+        check_class(model_class)
         signature = read_signature(model_class)
-        check_class(model_class, signature)
+        if signature is not None:
+            check_streaming(model_class, signature)
         self.card = self._make_card(found, signature)
         try:
             model = model_class()
@@ -216,11 +242,12 @@ class ModelHandler:
             ) from error
         if signature is None:
             signature = getattr(model, "signature", None)
-            if signature is None:
+            if not isinstance(signature, Signature):
                 raise LoadError(
                     f"{model_class.__name__}.predict takes **columns, so load() has to set "
-                    "self.signature"
+                    "self.signature to a Signature"
                 )
+            check_streaming(model_class, signature)
             self.card = self._make_card(found, signature)
         return model, signature
 
@@ -239,9 +266,17 @@ class ModelHandler:
         return min(model.max_batch_size, self.settings.max_batch_size or model.max_batch_size)
 
     def _threads(self, model: Model) -> int:
-        if asyncio.iscoroutinefunction(model.predict):
+        if inspect.iscoroutinefunction(model.predict) or inspect.isasyncgenfunction(model.predict):
             return self.settings.threads or ASYNC_THREADS
         return (self.settings.threads or usable_cpus()) if model.thread_safe else 1
+
+    def _not_ready(self) -> ModelNotReady:
+        state = self.lifecycle.state
+        if state is State.FAILED:
+            return ModelNotReady(self._load_failure)
+        return ModelNotReady(
+            "the server is stopping" if _is_settled(state) else "the model is loading"
+        )
 
     def _offered(self, wanted: Wanted) -> Wanted:
         """What is wanted and the model has; the rest is logged and answered with nothing."""
@@ -251,13 +286,6 @@ class ModelHandler:
         if offered != wanted:
             logger.info("explanation or drift was asked for, which %s does not have", self.name)
         return offered if any(offered) else NOTHING_MORE
-
-
-_NOT_READY: Final[Mapping[State, str]] = {
-    State.FAILED: "the model failed to load; the server's log has the details",
-    State.DRAINING: "the server is stopping",
-    State.STOPPED: "the server is stopping",
-}
 
 
 def _is_settled(state: State) -> bool:

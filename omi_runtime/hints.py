@@ -12,7 +12,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from omi_runtime.errors import LoadError
 from omi_runtime.signature import Bytes, Field, Json, Marker, Signature, Tensor, Text
@@ -30,15 +30,17 @@ def read_signature(model_class: type) -> Signature | None:
     predict = getattr(model_class, "predict", None)
     if not callable(predict):
         raise LoadError(f"{label} has no method predict")
-    first = getattr(model_class, "preprocess", predict)
-    last = getattr(model_class, "postprocess", predict)
-    if _takes_any_keywords(predict) and first is predict:
+    first = "preprocess" if hasattr(model_class, "preprocess") else "predict"
+    last = "postprocess" if hasattr(model_class, "postprocess") else "predict"
+    if _takes_any_keywords(predict) and first == "predict":
         return None
     # A batched predict is hinted with columns; preprocess and postprocess are about one item.
     batched = getattr(model_class, "max_batch_size", 1) > 1
-    inputs = _read_inputs(first, f"{label}.{first.__name__}", columns=batched and first is predict)
+    inputs = _read_inputs(
+        getattr(model_class, first), f"{label}.{first}", columns=batched and first == "predict"
+    )
     outputs, bare, streaming = _read_outputs(
-        last, f"{label}.{last.__name__}", columns=batched and last is predict
+        getattr(model_class, last), f"{label}.{last}", columns=batched and last == "predict"
     )
     return Signature(inputs, outputs, bare, streaming)
 
@@ -63,15 +65,14 @@ def _read_inputs(function: Callable[..., Any], label: str, *, columns: bool) -> 
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise LoadError(f"{where} cannot be {parameter.kind.description}: name each input")
         marker, python_type = _read_hint(hints.get(parameter.name), where, columns=columns)
-        fields.append(
-            Field(
-                name=marker.name or parameter.name,
-                marker=marker,
-                parameter=parameter.name,
-                required=parameter.default is parameter.empty,
-                python_type=python_type,
-            )
+        field = Field(
+            name=marker.name or parameter.name,
+            marker=marker,
+            parameter=parameter.name,
+            required=parameter.default is parameter.empty,
+            python_type=python_type,
         )
+        fields.append(_checked(field, where, lambda field: field.validate))
     if not fields:
         raise LoadError(f"{label} takes no inputs: give it at least one parameter with a type hint")
     return tuple(fields)
@@ -85,17 +86,32 @@ def _read_outputs(
     streaming = False
     if typing.get_origin(hint) in _ITERATORS:
         streaming = True
-        hint = typing.get_args(hint)[0]
+        hint = next(iter(typing.get_args(hint)), None)
     members = _members(hint, label)
     if members is None:
         marker, python_type = _read_hint(hint, where, columns=columns)
         field = Field(marker.name or "output", marker, "output", python_type=python_type)
-        return (field,), True, streaming
+        return (_checked(field, where, lambda field: field.to_jsonable),), True, streaming
     fields = []
     for name, member_hint in members.items():
-        marker, python_type = _read_hint(member_hint, f"{where}, field {name!r},", columns=columns)
-        fields.append(Field(marker.name or name, marker, name, python_type=python_type))
+        part = f"{where}, field {name!r},"
+        marker, python_type = _read_hint(member_hint, part, columns=columns)
+        field = Field(marker.name or name, marker, name, python_type=python_type)
+        fields.append(_checked(field, part, lambda field: field.to_jsonable))
     return tuple(fields), False, streaming
+
+
+def _checked(field: Field, where: str, converter: Callable[[Field], object]) -> Field:
+    """The field itself, if pydantic can make what converts its values: now, not when asked."""
+    try:
+        converter(field)
+    except Exception as error:  # noqa: BLE001 - pydantic has many, of no common kind
+        reason = str(error).partition("\n")[0]
+        raise LoadError(
+            f"{where} is JSON of a type that pydantic cannot read: write a pydantic model, or "
+            f"Annotated[Any, Json()] for any JSON value ({reason})"
+        ) from None
+    return field
 
 
 _ITERATORS: Final = {
@@ -141,11 +157,33 @@ def _read_hint(hint: Any, where: str, *, columns: bool) -> tuple[Marker, Any]:
 
     With `columns` the type beside a marker is that of n items: `Annotated[list[X], Json()]` is X.
     """
-    markers: list[Marker] = []
+    hint, markers, constraints = _unwrap(hint)
+    if len(markers) > 1:
+        raise LoadError(f"{where} has {len(markers)} markers: keep one of {markers}")
+    if markers and columns and list in (hint, typing.get_origin(hint)):
+        return markers[0], next(iter(typing.get_args(hint)), Any)
+    marker = markers[0] if markers else _bare_marker(hint)
+    if marker is None:
+        found = (
+            "has no type hint" if hint is None else f"has the type hint {_spell(hint)}, which says"
+        )
+        says = "" if hint is None else " not what it is on the wire"
+        raise LoadError(
+            f'{where} {found}{says}: write for example Annotated[np.ndarray, Tensor("FP32", [4])], '
+            'Annotated[bytes, Bytes("image/png")], str, Annotated[T, Json()] or a pydantic model'
+        )
+    if constraints and isinstance(marker, Json):
+        return marker, Annotated[(hint, *constraints)]
+    return marker, hint
+
+
+def _unwrap(hint: Any) -> tuple[Any, list[Marker], list[Any]]:
+    """A hint without Optional and Annotated; our markers; and pydantic's, such as Field(ge=0)."""
+    extras: list[Any] = []
     while True:
         origin = typing.get_origin(hint)
         if origin is typing.Annotated:
-            markers += [extra for extra in hint.__metadata__ if isinstance(extra, Marker)]
+            extras += hint.__metadata__
             hint = hint.__origin__
         elif origin in (typing.Union, types.UnionType):
             rest = [option for option in typing.get_args(hint) if option is not type(None)]
@@ -154,29 +192,18 @@ def _read_hint(hint: Any, where: str, *, columns: bool) -> tuple[Marker, Any]:
             hint = rest[0]
         else:
             break
-    if len(markers) > 1:
-        raise LoadError(f"{where} has {len(markers)} markers: keep one of {markers}")
-    if markers and columns and typing.get_origin(hint) is list:
-        return markers[0], typing.get_args(hint)[0]
-    if markers:
-        return markers[0], hint
+    markers = [extra for extra in extras if isinstance(extra, Marker)]
+    return hint, markers, [extra for extra in extras if not isinstance(extra, Marker | str)]
+
+
+def _bare_marker(hint: Any) -> Marker | None:
+    """What a hint without a marker means, if anything."""
     if _is_pydantic_model(hint):
-        return Json(), hint
-    bare = (
-        _BARE_HINTS.get(cast("Any", typing.get_origin(hint) or hint)) if _hashable(hint) else None
-    )
-    if bare is not None:
-        return bare(), hint
-    found = "has no type hint" if hint is None else f"has the type hint {_spell(hint)}, which says"
-    says = "" if hint is None else " not what it is on the wire"
-    raise LoadError(
-        f'{where} {found}{says}: write for example Annotated[np.ndarray, Tensor("FP32", [4])], '
-        'Annotated[bytes, Bytes("image/png")], str, Annotated[T, Json()] or a pydantic model'
-    )
-
-
-def _hashable(hint: Any) -> bool:
-    return isinstance(hint, collections.abc.Hashable)
+        return Json()
+    if not isinstance(hint, collections.abc.Hashable):
+        return None
+    make = _BARE_HINTS.get(cast("Any", typing.get_origin(hint) or hint))
+    return make() if make is not None else None
 
 
 def _spell(hint: Any) -> str:

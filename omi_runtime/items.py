@@ -41,10 +41,12 @@ class ItemCodec:
 
     Args:
         signature: of the model.
+        model: its name, for errors.
         nan: what becomes of NaN in results.json.
     """
 
-    def __init__(self, signature: Signature, nan: jsontext.NanPolicy) -> None:
+    def __init__(self, signature: Signature, model: str, nan: jsontext.NanPolicy) -> None:
+        self._model = model
         self._signature = signature
         self._nan = nan
         self._keys: dict[str, _Key] = {}
@@ -97,7 +99,7 @@ class ItemCodec:
                 RESULTS_FILE: self._results_json(result, row),
                 **{field.name: self._file(result, field, row) for field in self._files},
             }
-        except InferenceFailed as error:
+        except OMIError as error:  # only this item's, as when its bytes are no text
             return error
 
     def _results_json(self, result: Result, row: int) -> bytes:
@@ -119,7 +121,8 @@ class ItemCodec:
         try:
             return jsontext.dump_json(answer, self._nan)
         except InferenceFailed as error:
-            raise InferenceFailed(f"output {', '.join(values)}: {error.message}") from None
+            names = ", ".join(map(repr, values))
+            raise InferenceFailed(f"{self._model}: output {names} {error.message}") from None
 
     def _file(self, result: Result, field: Field, row: int) -> bytes:
         value = result.columns[field.name][row]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from enum import StrEnum
 from typing import Any, Final
@@ -68,31 +69,51 @@ def _jsonable(value: Any) -> Any:
 
 
 _OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_CLOSED: Final = (str, int, type(None), orjson.Fragment)
 
 
 def _replace_non_finite(value: Any, nan: NanPolicy) -> Any:
     """The value with NaN and infinity replaced by strings, or refused; itself if it has none."""
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind != "f" or datatypes.all_finite(value):
-            return value
-        return _replace_non_finite(value.tolist(), nan)
     if isinstance(value, float | np.floating):
-        if math.isfinite(value):
-            return value
-        if nan is NanPolicy.ERROR:
-            raise InferenceFailed(
-                f"holds {_spell(float(value))}, which JSON cannot hold: OMI_NAN=null or "
-                "OMI_NAN=string would let it through"
-            )
-        return _spell(float(value))
+        return _replace_number(float(value), nan) if not math.isfinite(value) else value
     if isinstance(value, dict):
         changed = {key: _replace_non_finite(member, nan) for key, member in value.items()}
         return changed if any(changed[key] is not value[key] for key in value) else value
-    if isinstance(value, list | tuple):
+    if isinstance(value, list) or type(value) is tuple:
         members = [_replace_non_finite(member, nan) for member in value]
         same = all(new is old for new, old in zip(members, value, strict=True))
         return value if same else members
-    return value
+    plain = _opened(value)
+    if plain is value:
+        return value
+    replaced = _replace_non_finite(plain, nan)
+    return value if replaced is plain else replaced
+
+
+def _opened(value: Any) -> Any:
+    """What an array or object is written as; itself if it cannot hold a NaN."""
+    if isinstance(value, np.ndarray):
+        closed = value.dtype.kind not in "fO"
+        closed = closed or (value.dtype.kind == "f" and datatypes.all_finite(value))
+        return value if closed else value.tolist()
+    if isinstance(value, _CLOSED):
+        return value
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: getattr(value, name) for name in names if not name.startswith("_")}
+    try:
+        return _jsonable(value)
+    except TypeError:  # what orjson writes by itself, such as a date
+        return value
+
+
+def _replace_number(number: float, nan: NanPolicy) -> str:
+    if nan is NanPolicy.ERROR:
+        raise InferenceFailed(
+            f"holds {_spell(number)}, which JSON cannot hold: OMI_NAN=null or OMI_NAN=string "
+            "would let it through"
+        )
+    return _spell(number)
 
 
 def _spell(number: float) -> str:

@@ -90,6 +90,8 @@ def _is_importable(source: str) -> bool:
     module_name, colon, _ = source.partition(":")
     if not colon or not module_name.replace(".", "_").isidentifier():
         return False
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it, and the command has not
     try:
         return importlib.util.find_spec(module_name) is not None
     except (ImportError, ValueError):
@@ -171,6 +173,6 @@ def _find_class(module: ModuleType, class_name: str, source: str) -> type[Model]
 
 
 def _checked(found: object, source: str) -> type[Model]:
-    if inspect.isclass(found) and issubclass(found, Model):
+    if inspect.isclass(found) and issubclass(found, Model) and found is not Model:
         return found
     raise _not_a_model(source, f"{found!r} is no subclass of omi_runtime.Model")

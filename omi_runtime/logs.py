@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
 
-_LOGGERS: Final = ("omi_runtime", "omi_grpc", "omi_kserve", "omi_modzy")
 _SERVER_LOGGERS: Final = ("uvicorn", "grpc", "asyncio")
 
 
@@ -45,10 +45,13 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def configure(level: str, form: str, *, access_log: bool = False) -> None:
+def configure(
+    level: str, form: str, *, access_log: bool = False, packages: Iterable[str] = ()
+) -> None:
     """Set up the runtime's loggers.
 
     Args:
+        packages: of the adapters that serve, whose loggers are the runtime's too.
         level: of `OMI_LOG_LEVEL`.
         form: `text` or `json`.
         access_log: whether uvicorn's line per request is wanted.
@@ -57,7 +60,9 @@ def configure(level: str, form: str, *, access_log: bool = False) -> None:
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     own = level.upper()
     servers = own if own == "DEBUG" else "WARNING"
-    levels = dict.fromkeys(_LOGGERS, own) | dict.fromkeys(_SERVER_LOGGERS, servers)
+    levels = dict.fromkeys(("omi_runtime", *packages), own) | dict.fromkeys(
+        _SERVER_LOGGERS, servers
+    )
     levels["uvicorn.access"] = "INFO" if access_log else "CRITICAL"
     for name, its_level in levels.items():
         logger = logging.getLogger(name)

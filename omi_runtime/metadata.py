@@ -57,6 +57,11 @@ class InputFile(_Section):
     max_size: str = ""
     description: str = ""
 
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """What the file may be; empty if it is not said."""
+        return self.accepted_media_types
+
 
 class OutputFile(_Section):
     """One output; its key is the file's name."""
@@ -64,6 +69,11 @@ class OutputFile(_Section):
     media_type: str = ""
     max_size: str = ""
     description: str = ""
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """What the file is; empty if it is not said."""
+        return (self.media_type,) if self.media_type else ()
 
 
 class Memory(_Section):
@@ -135,6 +145,11 @@ class Manifest(_Section):
     timeout: Timeout = Timeout()
     features: Features = Features()
 
+    @field_validator("specification", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, float) else value  # 0.4 without quotes
+
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -167,7 +182,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         content = loader.construct_document(root) if root else None
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OSError, ValueError) as error:  # ValueError: no UTF-8, or no such date
         raise LoadError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if root is None or not isinstance(content, dict):
         raise LoadError(f"{path} holds no mapping")

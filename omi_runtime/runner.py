@@ -79,6 +79,7 @@ class Runner:
         if not self._prepared_by_row:
             columns = {self._parameters[name]: column for name, column in batch.columns.items()}
             return self._predict(Batch(columns, batch.n), wanted)
+        _protect(batch)
         parts, errors = group_rows(self._prepare(row) for row in batch.rows())
         results = [(part.rows, self._predict(part.batch, wanted)) for part in parts]
         results += [([row], Result.failed([error])) for row, error in errors.items()]
@@ -90,11 +91,12 @@ class Runner:
         Raises:
             OMIError: in place of the value that failed; nothing follows it.
         """
+        _protect(batch)
         prepared = self._prepare(batch.rows()[0])
         if isinstance(prepared, OMIError):
             raise prepared
         try:
-            for value in self._iterate(self._model.predict(**self._item_keywords(prepared))):
+            for value in self._iterate(self._model.predict(**self._predict_keywords(prepared))):
                 yield Result(self._read_item(value), 1)
         except Exception as error:
             raise self._as_error(error) from error
@@ -119,9 +121,7 @@ class Runner:
         )
 
     def _predict(self, batch: Batch, wanted: Wanted) -> Result:
-        for column in batch.columns.values():
-            if isinstance(column, np.ndarray):
-                column.flags.writeable = False
+        _protect(batch)
         if self._model.max_batch_size > 1:
             return self._predict_columns(batch, wanted)
         rows = enumerate(batch.rows())
@@ -154,7 +154,7 @@ class Runner:
 
     def _predict_item(self, row: dict[str, Any], wanted: Wanted) -> Result:
         try:
-            keywords = self._item_keywords(row)
+            keywords = self._predict_keywords(row)
             answer = self._model.predict(**keywords)
             if self._signature.streaming:
                 values = [self._read_item(value) for value in self._iterate(answer)]
@@ -180,6 +180,10 @@ class Runner:
 
     def _read_item(self, answer: Any) -> dict[str, Any]:
         return answers.read_item(answer, self._signature, self._rules.nan)
+
+    def _predict_keywords(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One item's keywords for predict; what preprocess made is not the wire's any more."""
+        return self._item_keywords(row) if self._preprocess is None else row
 
     def _item_keywords(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Where the author hinted `int`, `float` or `bool`, Python's own numbers."""
@@ -220,15 +224,16 @@ class Runner:
     def _iterate(self, answer: Any) -> Iterator[Any]:
         """The values of a generator, or of an asynchronous one, whose steps run on the loop."""
         answer = self._finish(answer)
-        if not hasattr(answer, "__anext__"):
+        if not hasattr(answer, "__aiter__"):
             yield from answer
             return
-        end = object()
+        values, end = aiter(answer), object()
         try:
-            while (value := self._finish(anext(answer, end))) is not end:
+            while (value := self._finish(anext(values, end))) is not end:
                 yield value
         finally:
-            self._finish(answer.aclose())
+            if hasattr(values, "aclose"):
+                self._finish(values.aclose())
 
     def _as_error(self, error: Exception) -> OMIError:
         """The error to answer with; an author's own exception is logged with its traceback."""
@@ -248,3 +253,10 @@ class Runner:
                 f"{self._model.name}: the model failed; the server's log has the details"
             )
         return InferenceFailed(f"{self._model.name}: {message}")
+
+
+def _protect(batch: Batch) -> None:
+    """Make the arrays read-only, so that a model that writes into its input fails at once."""
+    for column in batch.columns.values():
+        if isinstance(column, np.ndarray):
+            column.flags.writeable = False

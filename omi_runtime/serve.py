@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 EXIT_STOPPED: Final = 0
 EXIT_CUT_OFF: Final = 1
 
+CLOSING_SECONDS: Final = 0.5
+"""What the model always gets to close, beyond the grace if need be."""
+
 
 def main(environ: Mapping[str, str] | None = None) -> int:
     """Serve until asked to stop; returns the exit code (ARCHITECTURE: 0, 1, 2 or 3)."""
@@ -32,7 +35,13 @@ def main(environ: Mapping[str, str] | None = None) -> int:
         loading.check_source(settings.model_source())
     except StartupError as error:
         return fail(error)
-    logs.configure(settings.log_level, settings.log_format, access_log=settings.access_log)
+    packages = {choice.adapter.__module__.partition(".")[0] for choice in choices}
+    logs.configure(
+        settings.log_level,
+        settings.log_format,
+        access_log=settings.access_log,
+        packages=packages,
+    )
     for warning in warnings:
         logger.warning(warning)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -92,25 +101,27 @@ class Process:
     async def _serve(self, adapters: list[Adapter]) -> None:
         """Start everything and wait for the stop event, which may come before all has started."""
         load = asyncio.create_task(self._handler.load())
+        stop = asyncio.create_task(self._lifecycle.wait_for_stop())
+        starting = asyncio.create_task(self._start(adapters, load))
+        try:
+            await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await stop
+        finally:
+            # A load that is still under way, or has failed beside a port, is nobody's any more.
+            for task in (starting, load, stop):
+                task.cancel()
+            await asyncio.gather(starting, load, stop, return_exceptions=True)
+
+    async def _start(self, adapters: list[Adapter], load: asyncio.Task[None]) -> None:
+        """Open the ports, each before or after the load as its adapter says."""
         await asyncio.sleep(0)  # the model's thread begins, while this one imports the adapters
         for choice in self._choices:
             mount = Mount(
                 choice.interface, choice.port, self._handler, self._settings, self._environ
             )
             adapters.append(choice.adapter(mount))
-        starting = asyncio.create_task(self._start(adapters, load))
-        stop = asyncio.create_task(self._lifecycle.wait_for_stop())
-        await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            await stop
-            return
-        for task in (starting, load):
-            task.cancel()
-        await asyncio.gather(starting, load, return_exceptions=True)
-
-    async def _start(self, adapters: Sequence[Adapter], load: asyncio.Task[None]) -> None:
-        """Open the ports, each before or after the load as its adapter says."""
         early = [adapter for adapter in adapters if adapter.opens_before_load]
         late = [adapter for adapter in adapters if not adapter.opens_before_load]
         for adapter in early:
@@ -150,16 +161,21 @@ class Process:
                 self._settings.grace,
             )
             await asyncio.sleep(self._settings.drain_delay)
-        deadline = asyncio.get_running_loop().time() + self._settings.grace
-        await asyncio.gather(*(adapter.stop(self._settings.grace) for adapter in adapters))
-        remaining = max(0.0, deadline - asyncio.get_running_loop().time())
+        now, grace = asyncio.get_running_loop().time, self._settings.grace
+        deadline = now() + grace
+        await asyncio.gather(*(adapter.stop(grace) for adapter in adapters))
+        # The servers wait no longer than for what is in flight, which with no grace is not at all.
+        cut_off = now() >= deadline and grace > 0
+        # The model may close even if what was in flight, or the servers' own end, took it all.
+        remaining = max(CLOSING_SECONDS, deadline - now())
         closed = await self._handler.close(timeout=min(remaining, 5.0) if failed else remaining)
         self.thread_is_stuck = self._handler.running
         self._lifecycle.move(State.STOPPED)
-        if not closed:
+        if cut_off or not closed:
             logger.error("OMI_GRACE=%gs is over: work was cut off", self._settings.grace)
             return False
-        logger.info("stopped")
+        if not failed:
+            logger.info("stopped")
         return True
 
     async def _open(self, adapter: Adapter) -> None:

@@ -16,6 +16,7 @@ from omi_runtime.datatypes import DTYPES
 from omi_runtime.errors import InvalidInput, LoadError
 
 _RESERVED_NAMES: Final = {"error", "results.json"}  # keys of every OMI and Modzy answer
+_PLAIN_TYPES: Final = ((dict, dict), (dict[str, Any], dict), (list, list), (list[Any], list))
 
 
 class Marker:
@@ -139,11 +140,11 @@ class Field:
         pydantic is imported only when a type says more than dict or list, for it would double the
         memory of a model that has no such type.
         """
-        plain = typing.get_origin(self.python_type) or self.python_type
-        if not isinstance(self.marker, Json) or plain is Any:
+        if not isinstance(self.marker, Json) or self.python_type is Any:
             return None
-        if self.python_type in (dict, list):
-            return self._validate_plain
+        plain = self.plain_type
+        if plain is not None:
+            return lambda value: self._validate_plain(value, plain)
         from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
         adapter: TypeAdapter[Any] = TypeAdapter(self.python_type)
@@ -163,17 +164,24 @@ class Field:
     @cached_property
     def to_jsonable(self) -> Callable[[Any], Any] | None:
         """Turns the author's object into plain JSON values, or None where it is plain already."""
-        if not isinstance(self.marker, Json) or self.python_type in (Any, dict, list):
+        if not isinstance(self.marker, Json) or self.python_type is Any:
+            return None
+        if self.plain_type is not None or typing.is_typeddict(self.python_type):
             return None
         from pydantic import TypeAdapter  # noqa: PLC0415
 
         adapter: TypeAdapter[Any] = TypeAdapter(self.python_type)
         return lambda value: adapter.dump_python(value, mode="json", warnings="error")
 
-    def _validate_plain(self, value: Any) -> Any:
-        if isinstance(value, self.python_type):
+    @property
+    def plain_type(self) -> type | None:
+        """Dict or list, if the author's type says no more than that."""
+        return next((plain for hint, plain in _PLAIN_TYPES if hint == self.python_type), None)
+
+    def _validate_plain(self, value: Any, plain: type) -> Any:
+        if isinstance(value, plain):
             return value
-        expected = "an object" if self.python_type is dict else "a list"
+        expected = "an object" if plain is dict else "a list"
         raise InvalidInput(f"{self.name}: expected {expected}")
 
 
@@ -221,6 +229,6 @@ class Signature:
         return {field.name: field for field in self.inputs}
 
     @cached_property
-    def required_names(self) -> frozenset[str]:
-        """The names of the inputs that every request must carry."""
-        return frozenset(field.name for field in self.inputs if field.required)
+    def required_names(self) -> tuple[str, ...]:
+        """The names of the inputs that every request must carry, in order."""
+        return tuple(field.name for field in self.inputs if field.required)

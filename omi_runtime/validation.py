@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,17 +15,39 @@ from omi_runtime.model import Model
 from omi_runtime.signature import Signature, Tensor
 
 
-def check_class(model_class: type[Model], signature: Signature | None) -> None:
-    """Refuse class attributes that contradict each other or the signature.
+def check_class(model_class: type[Model]) -> None:
+    """Refuse class attributes of the wrong kind.
 
     Raises:
         LoadError: names the attribute.
     """
     label = model_class.__name__
+    for method in ("load", "close", "preprocess"):
+        if inspect.iscoroutinefunction(getattr(model_class, method, None)):
+            raise LoadError(
+                f"{label}.{method} is async, which only predict and what follows may be"
+            )
     if not isinstance(model_class.max_batch_size, int) or model_class.max_batch_size < 1:
         raise LoadError(f"{label}.max_batch_size is {model_class.max_batch_size!r}, expected >= 1")
-    if signature is not None and signature.streaming and model_class.max_batch_size > 1:
+    for attribute in ("name", "version"):
+        value = getattr(model_class, attribute)
+        if not isinstance(value, str):
+            raise LoadError(f"{label}.{attribute} is {value!r}, expected a string")
+
+
+def check_streaming(model_class: type[Model], signature: Signature) -> None:
+    """Refuse what a model that yields cannot have.
+
+    Raises:
+        LoadError: names the attribute or method.
+    """
+    if not signature.streaming:
+        return
+    label = model_class.__name__
+    if model_class.max_batch_size > 1:
         raise LoadError(f"{label}.predict yields, so its max_batch_size has to be 1")
+    if hasattr(model_class, "postprocess"):
+        raise LoadError(f"{label}.postprocess cannot yield: it is called once for each item")
 
 
 def check_names(row: Row | OMIError, signature: Signature) -> Row | OMIError:

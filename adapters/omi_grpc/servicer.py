@@ -67,10 +67,10 @@ class ModzyModelServicer:
         """200 once the model has loaded, 500 if it failed to: the card is filled either way."""
         handler = self._handler
         try:
-            await handler.reload_if_failed()
+            await handler.become_ready()
         except ModelNotReady:
-            return convert.status_response(500, "Model Failed to Initialize.", handler.card)
-        if handler.lifecycle.state is not State.READY:
+            if handler.lifecycle.state is State.FAILED:
+                return convert.status_response(500, "Model Failed to Initialize.", handler.card)
             return convert.status_response(503, "Model is shutting down.", handler.card)
         first, self._was_initialized = not self._was_initialized, True
         done = "Model Initialized Successfully." if first else "Model Already Initialized."
@@ -110,7 +110,7 @@ class ModzyModelServicer:
 
     def _item_codec(self, signature: Signature) -> ItemCodec:
         if self._codec is None:
-            self._codec = ItemCodec(signature, self._handler.settings.nan)
+            self._codec = ItemCodec(signature, self._handler.name, self._handler.settings.nan)
         return self._codec
 
 

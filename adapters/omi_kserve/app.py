@@ -15,7 +15,7 @@ from fastapi import Request as FastAPIRequest
 from fastapi import Response as FastAPIResponse
 from starlette.exceptions import HTTPException
 
-from omi_kserve import convert_v2
+from omi_kserve.convert_v2_response import model_metadata
 from omi_kserve.errors import error_response
 from omi_kserve.rest_v1 import V1Routes
 from omi_kserve.rest_v2 import V2Routes
@@ -122,7 +122,7 @@ def _v2_router(handler: ModelHandler, routes: V2Routes) -> APIRouter:
     @router.get("/v2/models/{model}/versions/{version}")
     async def metadata(model: ModelName, version: Version | None = None) -> FastAPIResponse:
         _check_model(handler, model, version)
-        return _json(convert_v2.model_metadata(_card(handler), handler.signature))
+        return _json(model_metadata(_card(handler), handler.signature))
 
     @router.get("/v2/models/{model}/ready")
     @router.get("/v2/models/{model}/versions/{version}/ready")

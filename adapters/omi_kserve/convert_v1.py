@@ -33,7 +33,12 @@ def read_request(body: bytes, signature: Signature) -> Batch | list[Row | OMIErr
 
 
 def write_response(
-    result: Result, signature: Signature, nan: jsontext.NanPolicy, *, explanations: bool = False
+    result: Result,
+    signature: Signature,
+    model: str,
+    nan: jsontext.NanPolicy,
+    *,
+    explanations: bool = False,
 ) -> bytes:
     """The answer; with `explanations`, beside the predictions.
 
@@ -55,7 +60,8 @@ def write_response(
     try:
         return jsontext.dump_json(answer, nan)
     except InferenceFailed as error:
-        raise InferenceFailed(f"output {', '.join(columns)}: {error.message}") from None
+        names = ", ".join(map(repr, columns))
+        raise InferenceFailed(f"{model}: output {names} {error.message}") from None
 
 
 def _instances(body: bytes) -> list[Any]:
@@ -117,7 +123,6 @@ def _objects(columns: dict[str, Any], n: int) -> list[dict[str, Any]]:
 
 def _explanations(result: Result) -> list[Any]:
     explanations = result.explanation or []
-    for explanation in explanations:
-        if isinstance(explanation, OMIError):
-            raise explanation
+    failed = {row: e for row, e in enumerate(explanations) if isinstance(e, OMIError)}
+    Result({}, result.n, failed).raise_error()
     return explanations

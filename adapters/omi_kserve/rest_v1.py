@@ -37,6 +37,10 @@ class V1Routes:
         else:
             result = await handler.infer_rows(items, wanted)
         body = convert_v1.write_response(
-            result, signature, handler.settings.nan, explanations=wanted.explanation
+            result,
+            signature,
+            handler.name,
+            handler.settings.nan,
+            explanations=wanted.explanation,
         )
         return Response(200, body)

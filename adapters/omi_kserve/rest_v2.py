@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from omi_kserve import convert_v2
+from omi_kserve.convert_v2_request import read_request
+from omi_kserve.convert_v2_response import write_response
+from omi_runtime.errors import NotOffered, UnsupportedMediaType
 from omi_runtime.handler import ModelHandler
 from omi_runtime.transport.http import Request, Response, check_json_media_type
 
@@ -15,13 +17,17 @@ class V2Routes:
 
     async def infer(self, request: Request) -> Response:
         """POST /v2/models/{model}[/versions/{version}]/infer."""
+        if b"inference-header-content-length" in request.headers:
+            raise UnsupportedMediaType("binary tensors are not read here: send the data as JSON")
         check_json_media_type(request)
         handler = self._handler
         signature = handler.signature
-        asked = convert_v2.read_request(await request.body(), signature)
-        result = await handler.infer(asked.batch)
+        asked = read_request(await request.body(), signature)
+        if asked.wanted.explanation and not handler.explains:
+            raise NotOffered(f"model {handler.name} has no explain")
+        if asked.wanted.drift and not handler.detects_drift:
+            raise NotOffered(f"model {handler.name} has no drift")
+        result = await handler.infer(asked.batch, asked.wanted)
         assert handler.card is not None
-        body = convert_v2.write_response(
-            asked, result, signature, handler.card, handler.settings.nan
-        )
+        body = write_response(asked, result, signature, handler.card, handler.settings.nan)
         return Response(200, body)

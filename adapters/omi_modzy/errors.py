@@ -29,12 +29,15 @@ TABLE: Final[dict[ErrorCode, int]] = {
 }
 """Total: a test asserts that every ErrorCode is here."""
 
+_PHRASES: Final = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
+"""Where Python's own words have changed from one release to another: an answer's do not."""
+
 
 def answer(status: int, message: str, *, technical: str = "") -> Response:
     """Exactly `{"statusCode", "status", "message"}`, and `technicalInformation` if there is any."""
     content = {
         "statusCode": status,
-        "status": HTTPStatus(status).phrase,
+        "status": _PHRASES.get(status) or HTTPStatus(status).phrase,
         "message": message,
     }
     if technical:

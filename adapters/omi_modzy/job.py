@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -57,10 +58,9 @@ def make_output_directory(job: Job) -> None:
     """
     try:
         job.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidRequest(
-            f"output {str(job.output)!r} cannot be made: {error.strerror}"
-        ) from None
+    except (OSError, RecursionError) as error:  # pathlib makes parents recursively
+        why = error.strerror if isinstance(error, OSError) else "too many parents are missing"
+        raise InvalidRequest(f"output {str(job.output)!r} cannot be made: {why}") from None
 
 
 def open_job(job: Job, signature: Signature, codec: ItemCodec) -> Item:
@@ -77,42 +77,47 @@ def read_files(job: Job, signature: Signature, codec: ItemCodec) -> Item:
     """
     files: dict[str, bytes] = {}
     for field in signature.inputs:
-        present = [name for name in codec.file_names(field) if (job.input / name).is_file()]
+        try:
+            present = [name for name in codec.file_names(field) if (job.input / name).is_file()]
+            # The exact name comes first and wins; a second spelling of the same input is ignored.
+            for name in present[:1]:
+                files[name] = (job.input / name).read_bytes()
+        except OSError as error:
+            path = str(job.input / field.name)
+            raise InvalidRequest(f"{path!r} cannot be read: {error.strerror}") from None
         if not present and field.required:
             raise InvalidRequest(
                 f"input {field.name!r} is missing in {str(job.input)!r}: expected a file called "
                 f"{' or '.join(codec.file_names(field))}"
             )
-        # The exact name comes first and wins; a second spelling of the same input is ignored.
-        for name in present[:1]:
-            try:
-                files[name] = (job.input / name).read_bytes()
-            except OSError as error:
-                path = str(job.input / name)
-                raise InvalidRequest(f"{path!r} cannot be read: {error.strerror}") from None
     return files
 
 
 def write_files(job: Job, files: dict[str, bytes]) -> None:
-    """Write each output whole: under a temporary name first, which then takes the file's place.
+    """Write all outputs or none: under temporary names first, which then take the files' places.
 
     Raises:
         InvalidRequest: the directory cannot be written to.
     """
-    for name, data in files.items():
-        temporary = ""
-        try:
+    temporaries: dict[Path, Path] = {}
+    path = job.output
+    try:
+        for name, data in files.items():
+            path = job.output / name
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=job.output)
+            temporaries[path] = Path(temporary)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
-            Path(temporary).chmod(0o644)  # mkstemp's own mode lets nobody else read the result
-            Path(temporary).replace(job.output / name)
-        except OSError as error:
-            if temporary:
-                with suppress(OSError):
-                    Path(temporary).unlink()
-            path = str(job.output / name)
-            raise InvalidRequest(f"{path!r} cannot be written: {error.strerror}") from None
+            temporaries[path].chmod(0o644)  # mkstemp's own mode lets nobody else read the result
+        for path, written in temporaries.items():
+            written.replace(path)
+    except OSError as error:
+        for written in temporaries.values():
+            with suppress(OSError):
+                written.unlink()
+        raise InvalidRequest(f"{str(path)!r} cannot be written: {error.strerror}") from None
 
 
 def _parse(body: bytes) -> dict[str, Any] | None:

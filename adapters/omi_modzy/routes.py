@@ -52,7 +52,7 @@ class ModzyRoutes:
 
     async def status(self, _request: Request) -> Response:
         """200 once the model has loaded; after a failed load, loads again."""
-        await self._handler.reload_if_failed()
+        await self._handler.become_ready()
         return answer(200, "ready")
 
     async def run(self, request: Request) -> Response:
@@ -82,7 +82,7 @@ class ModzyRoutes:
 
     def _item_codec(self, signature: Signature) -> ItemCodec:
         if self._codec is None:
-            self._codec = ItemCodec(signature, self._handler.settings.nan)
+            self._codec = ItemCodec(signature, self._handler.name, self._handler.settings.nan)
         return self._codec
 
 

@@ -6,9 +6,9 @@ import os
 import sys
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Entry point of the `omi` script; returns the exit code."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["serve"] and not any(word.startswith("-") for word in arguments[1:2]):
         from omi_runtime import serve  # noqa: PLC0415
 

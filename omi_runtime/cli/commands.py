@@ -90,7 +90,7 @@ def predict(
     """
 
     async def answer(handler: ModelHandler) -> dict[str, bytes]:
-        codec = ItemCodec(handler.signature, handler.settings.nan)
+        codec = ItemCodec(handler.signature, handler.name, handler.settings.nan)
         row = codec.decode(dict(_read_input(text) for text in inputs))
         (files,) = codec.encode(await handler.infer_rows([row], Wanted(explain, drift)))
         if isinstance(files, OMIError):
@@ -103,7 +103,9 @@ def predict(
         click.echo(f"omi: {error.message}", err=True)
         raise SystemExit(1) from None
     if output is None:
-        click.echo(files["results.json"])
+        click.echo(files.pop("results.json"))
+        if files:
+            click.echo(f"omi: --output DIR would also write {', '.join(files)}", err=True)
         return
     output.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():

@@ -18,7 +18,7 @@ from typing import Any, Final
 import uvicorn
 
 from omi_runtime.adapter import Port
-from omi_runtime.errors import TooLarge, UnsupportedMediaType
+from omi_runtime.errors import ModelNotReady, TooLarge, UnsupportedMediaType
 from omi_runtime.transport.sockets import bind
 
 logger = logging.getLogger(__name__)
@@ -124,6 +124,9 @@ class Dispatcher:
             response = await route(Request(scope, receive))
         except ClientDisconnected:
             return
+        except asyncio.CancelledError:
+            # Nothing but a stop whose grace is over cancels a request.
+            response = self._on_error(ModelNotReady("the server is stopping: this was cut off"))
         except Exception as error:  # noqa: BLE001 - the interface's table maps every exception
             response = self._on_error(error)
         await respond(send, response)

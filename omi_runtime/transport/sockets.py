@@ -6,13 +6,14 @@ import errno
 import socket
 
 from omi_runtime.adapter import Port
-from omi_runtime.errors import LoadError
+from omi_runtime.errors import LoadError, SettingsError
 
 
 def bind(host: str, port: Port) -> socket.socket:
     """A listening-ready TCP socket, of the address family that the host needs.
 
     Raises:
+        SettingsError: the host is no address.
         LoadError: the port is taken or the address is not this machine's; names what set them.
     """
     try:
@@ -20,7 +21,10 @@ def bind(host: str, port: Port) -> socket.socket:
             host, port.number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except socket.gaierror as error:
-        raise LoadError(f"OMI_HOST={host!r} is no address: {error.strerror}") from None
+        raise SettingsError(
+            f"OMI_HOST={host!r} is not valid: expected an address of this machine, such as 0.0.0.0 "
+            f"({error.strerror})"
+        ) from None
     sock = socket.socket(family, socket.SOCK_STREAM)
     # A restarted server may take the port of its predecessor's lingering connections.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Open Inference Protocol V2 bodies ↔ the core's types; pure functions.
+"""Open Inference Protocol V2 infer requests → the core's types; pure functions.
 
 Tensors travel with the batch dimension first; a tensor without it, told by its rank, is one item
 and is answered without one. Text, Json and Bytes are BYTES: UTF-8, JSON text, and the bytes.
@@ -10,17 +10,21 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import orjson
 
-from omi_runtime import codecs, datatypes, jsontext
+from omi_runtime import codecs, datatypes
 from omi_runtime.batch import Batch, Column, Result
-from omi_runtime.card import ModelCard
 from omi_runtime.datatypes import Array
-from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest
-from omi_runtime.signature import Bytes, Field, Json, Signature, Tensor, Text
+from omi_runtime.errors import InvalidInput, InvalidRequest, OMIError
+from omi_runtime.runner import NOTHING_MORE, Wanted
+from omi_runtime.signature import Bytes, Field, Signature, Tensor, Text
 
-PLATFORM: Final = "omi_python"
+EXPLAIN: Final = "explain"
+DETECT_DRIFT: Final = "detect_drift"
+"""Request parameters of this runtime's own, and the names of the outputs that answer them."""
+
+_MOST_EMPTY_ITEMS: Final = 65_536
+"""Other items cost their sender bytes; of these a few bytes could ask for billions."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +35,14 @@ class InferRequest:
         id: echoed if given, else None.
         batched: whether the tensors have the batch dimension.
         outputs: the requested outputs in the order asked for, or None for all.
+        wanted: explanation and drift, of the request's parameters.
     """
 
     id: str | None
     batch: Batch
     batched: bool
     outputs: list[str] | None
-
-
-def model_metadata(card: ModelCard, signature: Signature) -> dict[str, Any]:
-    """The metadata of the model: names, datatypes and shapes, with the batch dimension."""
-    return {
-        "name": card.name,
-        "versions": [card.version],
-        "platform": PLATFORM,
-        "inputs": [_tensor_metadata(field) for field in signature.inputs],
-        "outputs": [_tensor_metadata(field) for field in signature.outputs],
-    }
+    wanted: Wanted
 
 
 def read_request(body: bytes, signature: Signature) -> InferRequest:
@@ -85,46 +80,21 @@ def read_request(body: bytes, signature: Signature) -> InferRequest:
     if not sizes and signature.required_names:
         raise InvalidInput(f"inputs: expected {', '.join(signature.input_names)}")
     return InferRequest(
-        request_id, Batch(columns, n), kinds != {False}, _read_outputs(content, signature)
+        request_id,
+        Batch(columns, n),
+        kinds != {False},
+        _read_outputs(content, signature),
+        _read_wanted(content),
     )
 
 
-def write_response(
-    request: InferRequest,
-    result: Result,
-    signature: Signature,
-    card: ModelCard,
-    nan: jsontext.NanPolicy,
-) -> bytes:
-    """The answer: all outputs, or those asked for; no optional key without a value.
-
-    Raises:
-        OMIError: an item failed, or an output cannot be told in JSON; names it.
-    """
-    result.raise_error()
-    fields = {field.name: field for field in signature.outputs}
-    wanted = list(fields) if request.outputs is None else request.outputs
-    outputs = [_write_tensor(fields[name], result.columns[name], request, nan) for name in wanted]
-    answer: dict[str, Any] = {"model_name": card.name, "model_version": card.version}
-    if request.id is not None:
-        answer["id"] = request.id
-    answer["outputs"] = outputs
-    return orjson.dumps(answer)
-
-
-def _tensor_metadata(field: Field) -> dict[str, Any]:
-    return {
-        "name": field.name,
-        "datatype": _datatype(field),
-        "shape": [-1, *_item_shape(field)],
-    }
-
-
-def _datatype(field: Field) -> str:
+def datatype_of(field: Field) -> str:
+    """The V2 datatype that a field travels as."""
     return field.marker.datatype if isinstance(field.marker, Tensor) else "BYTES"
 
 
-def _item_shape(field: Field) -> tuple[int, ...]:
+def item_shape_of(field: Field) -> tuple[int, ...]:
+    """The shape of one item, which the batch dimension precedes."""
     return field.marker.shape if isinstance(field.marker, Tensor) else ()
 
 
@@ -144,6 +114,19 @@ def _check_parameters(content: dict[str, Any], where: str) -> None:
     for name, value in parameters.items():
         if not isinstance(value, str | int | float | bool):
             raise InvalidRequest(f"{where}.{name}: expected a string, number or boolean")
+
+
+def _read_wanted(content: dict[str, Any]) -> Wanted:
+    parameters = content.get("parameters") or {}
+    wanted = Wanted(*(_read_switch(parameters, name) for name in (EXPLAIN, DETECT_DRIFT)))
+    return wanted if any(wanted) else NOTHING_MORE
+
+
+def _read_switch(parameters: dict[str, Any], name: str) -> bool:
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"parameters.{name}: expected a boolean")
+    return value
 
 
 def _read_outputs(content: dict[str, Any], signature: Signature) -> list[str] | None:
@@ -170,7 +153,7 @@ def _read_tensor(tensor: dict[str, Any], signature: Signature) -> tuple[str, Col
         known = ", ".join(signature.input_names)
         raise InvalidInput(f"unknown input {name!r}: this model takes {known}")
     _check_parameters(tensor, f"input {name!r}: parameters")
-    datatype = _datatype(field)
+    datatype = datatype_of(field)
     if tensor.get("datatype") != datatype:
         raise InvalidInput(
             f"input {name!r}: has datatype {tensor.get('datatype')!r}, expected {datatype}"
@@ -181,11 +164,9 @@ def _read_tensor(tensor: dict[str, Any], signature: Signature) -> tuple[str, Col
         raise InvalidInput(f"input {name!r}: data is missing")
     try:
         array = _read_data(tensor["data"], datatype, shape)
-        if not batched:
-            array = array[None]
-        return name, _from_bytes(field, array), batched
     except InvalidInput as error:
         raise InvalidInput(f"input {name!r}: {error.message}") from None
+    return name, _from_bytes(field, array if batched else array[None]), batched
 
 
 def _read_shape(tensor: dict[str, Any], name: str) -> tuple[int, ...]:
@@ -198,13 +179,18 @@ def _read_shape(tensor: dict[str, Any], name: str) -> tuple[int, ...]:
 
 
 def _has_batch_dimension(shape: tuple[int, ...], field: Field, name: str) -> bool:
-    item_shape = _item_shape(field)
+    item_shape = item_shape_of(field)
     rank = len(shape) - len(item_shape)
     item = shape[1:] if rank == 1 else shape
     if rank not in (0, 1) or any(
         want not in (-1, have) for want, have in zip(item_shape, item, strict=True)
     ):
         raise InvalidInput(f"input {name!r}: has shape {list(shape)}, expected {[-1, *item_shape]}")
+    if rank == 1 and 0 in item and shape[0] > _MOST_EMPTY_ITEMS:
+        raise InvalidInput(
+            f"input {name!r}: has {shape[0]} items without an element, more than "
+            f"{_MOST_EMPTY_ITEMS}"
+        )
     return rank == 1
 
 
@@ -220,7 +206,10 @@ def _read_data(data: Any, datatype: str, shape: tuple[int, ...]) -> Array:
         raise InvalidInput(f"data has {array.size} elements, shape {list(shape)} needs {count}")
     if array.ndim > 1 and array.shape != shape:
         raise InvalidInput(f"data is nested as {list(array.shape)}, shape says {list(shape)}")
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except ValueError:  # nothing times sizes that no array can have
+        raise InvalidInput(f"shape {list(shape)} is larger than an array can be") from None
 
 
 def _from_bytes(field: Field, array: Array) -> Column:
@@ -229,49 +218,15 @@ def _from_bytes(field: Field, array: Array) -> Column:
     if isinstance(marker, Tensor):
         return array
     elements: list[bytes] = array.tolist()
-    if isinstance(marker, Text | Json):
-        media_type = codecs.TEXT if isinstance(marker, Text) else codecs.JSON
-        return [codecs.decode(field, media_type, element) for element in elements]
-    return elements
-
-
-def _write_tensor(
-    field: Field, column: Column, request: InferRequest, nan: jsontext.NanPolicy
-) -> dict[str, Any]:
-    try:
-        shape, data = _write_data(field, column, nan)
-    except InferenceFailed as error:
-        raise InferenceFailed(f"output {field.name!r}: {error.message}") from None
-    return {
-        "name": field.name,
-        "datatype": _datatype(field),
-        "shape": shape if request.batched else shape[1:],
-        "data": data,
-    }
-
-
-def _write_data(
-    field: Field, column: Column, nan: jsontext.NanPolicy
-) -> tuple[list[int], orjson.Fragment]:
-    """The shape and the flat data, encoded."""
-    if isinstance(field.marker, Tensor):
-        if not isinstance(column, np.ndarray):
-            raise InferenceFailed("has items of different shapes, which one tensor cannot hold")
-        flat = codecs.jsonable_column(field, column.reshape(-1))
-        return list(column.shape), jsontext.fragment(flat, nan)
-    elements = [_text(field, value, nan) for value in column]
-    return [len(elements)], jsontext.fragment(elements, nan)
-
-
-def _text(field: Field, value: Any, nan: jsontext.NanPolicy) -> str:
-    """One item of a Text, Json or Bytes output as the UTF-8 text of a BYTES element."""
-    if isinstance(value, str):
-        return value
-    if isinstance(field.marker, Bytes) and isinstance(value, bytes):
+    if isinstance(marker, Bytes):
+        return elements
+    media_type = codecs.TEXT if isinstance(marker, Text) else codecs.JSON
+    column: list[Any] = []
+    errors: dict[int, OMIError] = {}
+    for row, element in enumerate(elements):
         try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise InvalidInput(
-                f"output {field.name!r} is not UTF-8, which JSON cannot carry"
-            ) from None
-    return jsontext.dump_json(value, nan).decode()
+            column.append(codecs.decode(field, media_type, element))
+        except InvalidInput as error:
+            errors[row] = error
+    Result({}, len(elements), errors).raise_error()
+    return column

@@ -1,0 +1,66 @@
+"""KServe V1, byte for byte: golden/kserve_v1.http, and what a text file cannot show."""
+
+import json
+from pathlib import Path
+
+import pytest
+from golden_files import Exchange, announce, read, replay, send
+from golden_servers import Gate, Serve
+
+
+@pytest.mark.parametrize("exchange", read("kserve_v1.http"), ids=str)
+def test_exchange(exchange: Exchange, serve: Serve) -> None:
+    replay(exchange, serve(exchange.model, "kserve").address)
+
+
+def test_bytes_that_are_no_utf8(serve: Serve) -> None:
+    address = serve("Words", "kserve").address
+    answer = send(address, "POST", "/v1/models/words:predict", b'{"instances": ["\xff"]}')
+    assert answer.status == 400
+    assert list(answer.json()) == ["error"]
+
+
+def test_a_full_queue_is_told_with_a_time_to_come_back(serve: Serve, gate: Gate) -> None:
+    address = serve("Gate", "kserve", OMI_QUEUE_SIZE="1").address
+    path = "/v1/models/gate:predict"
+    with gate.occupied(lambda: send(address, "POST", path, _instances(gate.path))) as first:
+        refused = send(address, "POST", path, _instances(gate.path))
+        assert refused.status == 503
+        assert refused.headers["retry-after"] == "1"
+        assert list(refused.json()) == ["error"]
+        assert "OMI_QUEUE_SIZE is 1" in refused.json()["error"]
+    assert first.result().body == b'{"predictions":["open"]}'
+
+
+@pytest.mark.parametrize("path", ["/v1/models/total:predict", "/v1/models/total:explain"])
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(serve: Serve, path: str) -> None:
+    answer = announce(serve("Total", "kserve").address, path, 2**40)
+    assert answer.status == 413
+    assert answer.body == b'{"error":"the request is larger than 262144000 bytes"}'
+
+
+@pytest.mark.parametrize(
+    ("policy", "predictions"),
+    [("null", b"[1.5,null,null]"), ("string", b'[1.5,"NaN","-Infinity"]')],
+)
+def test_what_json_has_no_word_for(policy: str, predictions: bytes, serve: Serve) -> None:
+    address = serve("Decimals", "kserve", OMI_NAN=policy).address
+    body = b'{"instances": ["1.5", "nan", "-inf"]}'
+    answer = send(address, "POST", "/v1/models/decimals:predict", body)
+    assert answer.status == 200
+    assert answer.body == b'{"predictions":%b}' % predictions
+
+
+def test_the_routes_are_described(serve: Serve) -> None:
+    answer = send(serve("Total", "kserve").address, "GET", "/openapi.json")
+    assert answer.status == 200
+    assert set(answer.json()["paths"]) >= {
+        "/v1/models",
+        "/v1/models/{model}",
+        "/v1/models/{model}:predict",
+        "/v1/models/{model}:explain",
+    }
+
+
+def _instances(*values: Path) -> bytes:
+    return json.dumps({"instances": [str(value) for value in values]}).encode()

@@ -1,0 +1,51 @@
+"""What the HTTP wires have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from typing import Any
+
+import httpx
+
+from clients.base import Client
+
+LIMIT = 250 * 1024 * 1024
+
+
+class HTTPClient(Client):
+    """A wire over HTTP."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", timeout=30.0, trust_env=False
+        )
+
+    def get(self, path: str, seconds: float = 30.0) -> httpx.Response | None:
+        """The answer to a GET; None if nobody listens or the answer takes longer."""
+        try:
+            return self.http.get(path, timeout=seconds)
+        except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError):
+            return None
+
+    def announce(self, path: str, length: int) -> tuple[int, Any]:
+        """Announce a body of some length and send nothing of it: the status and parsed answer."""
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"
+        with contextlib.closing(
+            socket.create_connection(("127.0.0.1", self.port), timeout=30.0)
+        ) as connection:
+            connection.sendall(head.encode())
+            # Read as a file: the answer's own length says where it ends.
+            with connection.makefile("rb") as stream:
+                status = int(stream.readline().split()[1])
+                headers = dict(
+                    line.decode().lower().strip().split(": ", 1)
+                    for line in iter(stream.readline, b"\r\n")
+                )
+                body = stream.read(int(headers["content-length"]))
+        return status, json.loads(body)
+
+    def close(self) -> None:
+        self.http.close()

@@ -1,0 +1,63 @@
+"""The examples of the documentation, served over all interfaces, give the expected answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clients import Answer, KServeV1Client, KServeV2Client, ModzyClient, OMIClient, Spec
+from clients.process import EXAMPLES, PATIENCE, until
+
+SPECS = {
+    "iris": Spec(str(EXAMPLES / "iris"), "iris", {"measurements": "FP32"}, {"species": "INT64"}),
+    "colours": Spec(str(EXAMPLES / "colours"), "colours", {"image": "bytes"}, {"palette": "json"}),
+    "entities": Spec(str(EXAMPLES / "entities"), "entities", {"text": "text"}, {"output": "json"}),
+}
+WIRES = (OMIClient, KServeV1Client, KServeV2Client, ModzyClient)
+
+
+def expected(spec: Spec) -> tuple[list[dict[str, Any]], list[Answer], list[Any]]:
+    """Items, their answers and their explanations, from expected.json."""
+    content = json.loads(Path(spec.source, "expected.json").read_bytes())
+    items = [
+        {
+            name: Path(spec.source, value["file"]).read_bytes() if "file" in value else value
+            for name, value in request.items()
+        }
+        for request in content["requests"]
+    ]
+    answers = [Answer(outputs) for outputs in content["answers"]]
+    return items, answers, content.get("explanations", [])
+
+
+@pytest.mark.parametrize("example", SPECS)
+def test_expected_answers(servers: Any, tmp_path: Path, example: str) -> None:
+    spec = SPECS[example]
+    items, answers, explanations = expected(spec)
+    server = servers(INTERFACE="kserve,omi,modzy", OMI_MODEL=spec.source, PSC_MODEL_PORT="0")
+    for wire in WIRES:
+        if "bytes" in spec.inputs.values() and not wire.carries_bytes:
+            continue
+        with wire(server.port(wire.interface), spec, tmp_path) as client:
+            until(client.ready, f"{example} is ready", 2 * PATIENCE)
+            assert client.infer(items) == answers, wire.wire
+            assert [client.infer([item]) for item in items] == [[answer] for answer in answers]
+            if explanations and wire.explains:
+                explained = client.infer(items, explain=True)
+                for outcome, explanation in zip(explained, explanations, strict=True):
+                    assert outcome.explanation == pytest.approx(explanation, abs=1e-5), wire.wire
+    assert "Traceback" not in server.log
+    server.signal()
+    assert server.wait() == 0
+
+
+def test_what_an_example_refuses(servers: Any, tmp_path: Path) -> None:
+    spec = SPECS["colours"]
+    server = servers(INTERFACE="kserve,omi,modzy", OMI_MODEL=spec.source, PSC_MODEL_PORT="0")
+    for wire in (OMIClient, KServeV1Client, ModzyClient):
+        with wire(server.port(wire.interface), spec, tmp_path) as client:
+            until(client.ready, "colours is ready")
+            (outcome,) = client.infer([{"image": b"no picture"}])
+            assert "neither a JPEG nor a PNG" in outcome.message, wire.wire
