@@ -1,19 +1,23 @@
 """One model, any serving platform: the runtime of Open Model Interface containers."""
 
-from omi_runtime.errors import (
-    DeadlineExceeded,
-    InferenceFailed,
-    InvalidInput,
-    InvalidRequest,
-    LoadError,
-    ModelNotReady,
-    NotOffered,
-    OMIError,
-    Overloaded,
-    TooLarge,
-)
-from omi_runtime.model import Model
-from omi_runtime.signature import Bytes, Json, Signature, Tensor, Text
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from omi_runtime.errors import (
+        DeadlineExceeded,
+        InferenceFailed,
+        InvalidInput,
+        InvalidRequest,
+        LoadError,
+        ModelNotReady,
+        NotOffered,
+        OMIError,
+        Overloaded,
+        TooLarge,
+    )
+    from omi_runtime.model import Model
+    from omi_runtime.signature import Bytes, Json, Signature, Tensor, Text
 
 __version__ = "0.1.0"
 
@@ -36,3 +40,34 @@ __all__ = [
     "TooLarge",
     "__version__",
 ]
+
+_HOMES: Final = {
+    "Bytes": "omi_runtime.signature",
+    "DeadlineExceeded": "omi_runtime.errors",
+    "InferenceFailed": "omi_runtime.errors",
+    "InvalidInput": "omi_runtime.errors",
+    "InvalidRequest": "omi_runtime.errors",
+    "Json": "omi_runtime.signature",
+    "LoadError": "omi_runtime.errors",
+    "Model": "omi_runtime.model",
+    "ModelNotReady": "omi_runtime.errors",
+    "NotOffered": "omi_runtime.errors",
+    "OMIError": "omi_runtime.errors",
+    "Overloaded": "omi_runtime.errors",
+    "Signature": "omi_runtime.signature",
+    "Tensor": "omi_runtime.signature",
+    "Text": "omi_runtime.signature",
+    "TooLarge": "omi_runtime.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used.
+
+    numpy reads how many threads it may start when it is imported, and `omi` has to tell it before:
+    so importing this package imports nothing yet.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value

@@ -190,23 +190,28 @@ def _check_agreement(
     model_class: type[Model], signature: Signature | None, manifest: Manifest
 ) -> None:
     label = model_class.__name__
-    for what, in_class, in_file in (
-        ("version", model_class.version, manifest.version),
-        (
+    version, size = model_class.version, manifest.features.max_batch_size
+    if version and manifest.version and version != manifest.version:
+        raise _disagreement(
+            ("version",), "version", f"{label} says {version}", manifest.version, manifest
+        )
+    if size and size != model_class.max_batch_size:
+        raise _disagreement(
+            ("features", "maxBatchSize"),
             "features.maxBatchSize and max_batch_size",
-            model_class.max_batch_size,
-            manifest.features.max_batch_size or model_class.max_batch_size,
-        ),
-    ):
-        if in_class and in_file and in_class != in_file:
-            raise LoadError(f"{what}: {label} says {in_class}, model.yaml says {in_file}")
-    if signature is not None and manifest.inputs:
-        _check_files("inputs", manifest.inputs, signature.inputs, label)
-    if signature is not None and manifest.outputs:
+            f"{label} says {model_class.max_batch_size}",
+            size,
+            manifest,
+        )
+    if signature is None:
+        return
+    if manifest.inputs:
+        _check_files("inputs", manifest.inputs, signature.inputs, label, manifest)
+    if manifest.outputs:
         # results.json stands for every output that is not Bytes, and may be named or not.
         outputs = {name: file for name, file in manifest.outputs.items() if name != RESULTS_FILE}
         files = tuple(f for f in signature.outputs if isinstance(f.marker, Bytes))
-        _check_files("outputs", outputs, files, label)
+        _check_files("outputs", outputs, files, label, manifest)
 
 
 def _check_files(

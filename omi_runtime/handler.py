@@ -16,9 +16,10 @@ from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError
 from omi_runtime.hints import read_signature
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import FoundModel, find_model
+from omi_runtime.machine import usable_cpus
 from omi_runtime.model import Model
 from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
-from omi_runtime.settings import Settings, usable_cpus
+from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
 from omi_runtime.validation import (
     check_batch,

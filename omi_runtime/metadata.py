@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from omi_runtime.errors import LoadError
@@ -145,6 +153,12 @@ class Manifest(_Section):
     timeout: Timeout = Timeout()
     features: Features = Features()
 
+    _root: yaml.Node | None = PrivateAttr(default=None)
+
+    def line(self, *keys: str) -> int:
+        """The line of the file that has the key under these keys, or that of the nearest."""
+        return _line(self._root, keys) if self._root is not None else 1
+
     @field_validator("specification", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
@@ -193,23 +207,25 @@ def read_manifest(directory: Path) -> Manifest | None:
         place = ".".join(map(str, problem["loc"]))
         line = _line(root, problem["loc"])
         raise LoadError(f"{path}, line {line}: {place}: {problem['msg']}") from None
+    manifest._root = root  # noqa: SLF001 - its own module
     _warn_of_unknown_keys(path, root)
     return manifest
 
 
 def _line(node: yaml.Node, location: Sequence[int | str]) -> int:
-    """The line, from 1, of the node that a validation error is about, or of its nearest parent."""
+    """The line, from 1, of the key or member at a location, or of its nearest parent."""
+    line = node.start_mark.line
     for step in location:
         if isinstance(node, yaml.MappingNode):
-            found = next((value for key, value in node.value if key.value == step), None)
+            key, found = next((pair for pair in node.value if pair[0].value == step), (None, None))
         elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            found = node.value[step]
+            key = found = node.value[step]
         else:
-            found = None
-        if found is None:
             break
-        node = found
-    return int(node.start_mark.line) + 1
+        if key is None or found is None:
+            break
+        line, node = key.start_mark.line, found
+    return int(line) + 1
 
 
 def _warn_of_unknown_keys(path: Path, root: yaml.Node) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from omi_runtime import environment, loading, logs
+from omi_runtime import environment, loading, logs, machine
 from omi_runtime.adapter import Adapter, Choice, Mount, choose_adapters
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
@@ -42,6 +42,7 @@ def main(environ: Mapping[str, str] | None = None) -> int:
         access_log=settings.access_log,
         packages=packages,
     )
+    logger.info(machine.describe())
     for warning in warnings:
         logger.warning(warning)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -6,7 +6,6 @@ Only the names that the Open Model Interface specification and Modzy fixed are w
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +28,6 @@ def _interfaces(text: str) -> tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names):
         raise ValueError(text)
     return names
-
-
-def usable_cpus() -> int:
-    """The CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from omi_runtime.machine import limit_numeric_threads, usable_cpus
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the `omi` script; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    limit_numeric_threads(usable_cpus())  # before anything imports numpy
     if arguments[:1] == ["serve"] and not any(word.startswith("-") for word in arguments[1:2]):
         from omi_runtime import serve  # noqa: PLC0415
 

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import types
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -139,13 +138,10 @@ def test_the_documented_table_is_the_adapters(code: ErrorCode) -> None:
 
 
 def test_all_is_sorted_and_is_what_is_exported() -> None:
-    exported = [
-        name
-        for name, value in vars(omi_runtime).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    ]
     assert omi_runtime.__all__ == sorted(omi_runtime.__all__)
-    assert sorted([*exported, "__version__"]) == omi_runtime.__all__
+    assert sorted([*omi_runtime._HOMES, "__version__"]) == omi_runtime.__all__
+    for name, module in omi_runtime._HOMES.items():
+        assert getattr(omi_runtime, name).__module__ == module
 
 
 @pytest.mark.parametrize("name", omi_runtime.__all__)

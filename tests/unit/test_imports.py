@@ -110,8 +110,9 @@ def imported(statement: str) -> set[str]:
 
 
 def test_an_author_imports_no_server() -> None:
-    modules = imported("import omi_runtime")
-    assert "omi_runtime.model" in modules
+    assert "numpy" not in imported("import omi_runtime")
+    modules = imported("from omi_runtime import Model")
+    assert "omi_runtime.signature" in modules
     foreign = WEB | GRPC | HEAVY | CLI | TYPED | {"omi_kserve", "omi_modzy"}
     assert families(modules, foreign) == set()
     assert not {name for name in modules if name.startswith("omi_runtime.transport")}

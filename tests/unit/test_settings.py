@@ -1,13 +1,12 @@
 """Every setting of the core: its default, what it takes and what it refuses."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from omi_runtime import environment, settings
+from omi_runtime import environment
 from omi_runtime.errors import SettingsError
 from omi_runtime.jsontext import NanPolicy
 from omi_runtime.settings import Settings
@@ -128,7 +127,3 @@ def test_settings_do_not_change() -> None:
 def test_the_model_is_where_it_is_said_or_here() -> None:
     assert Settings(model="x").model_source() == "x"
     assert Settings().model_source() == ("/model" if Path("/model").is_dir() else ".")
-
-
-def test_the_usable_cpus_are_at_least_one_and_no_more_than_allowed() -> None:
-    assert 1 <= settings.usable_cpus() <= (os.cpu_count() or 1)
