@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,7 +129,7 @@ def make_card(
     )
     if manifest is None:
         return card
-    _check_agreement(model_class, signature, manifest)
+    _Agreement(model_class, manifest).check(signature)
     return _with_manifest(card, manifest)
 
 
@@ -186,68 +187,86 @@ def _outputs(signature: Signature) -> tuple[CardFile, ...]:
     return tuple(files)
 
 
-def _check_agreement(
-    model_class: type[Model], signature: Signature | None, manifest: Manifest
-) -> None:
-    label = model_class.__name__
-    version, size = model_class.version, manifest.features.max_batch_size
-    if version and manifest.version and version != manifest.version:
-        raise _disagreement(
-            ("version",), "version", f"{label} says {version}", manifest.version, manifest
-        )
-    if size and size != model_class.max_batch_size:
-        raise _disagreement(
-            ("features", "maxBatchSize"),
+class _Agreement:
+    """Compares what a model's class and its model.yaml both say."""
+
+    def __init__(self, model_class: type[Model], manifest: Manifest) -> None:
+        self._class = model_class
+        self._manifest = manifest
+        self._label = model_class.__name__
+
+    def check(self, signature: Signature | None) -> None:
+        """Refuse a disagreement; the signature is None if it is not known yet.
+
+        Raises:
+            LoadError: names the field and the line.
+        """
+        model_class, manifest = self._class, self._manifest
+        self._equal("version", model_class.version, manifest.version, "version")
+        self._equal(
             "features.maxBatchSize and max_batch_size",
-            f"{label} says {model_class.max_batch_size}",
-            size,
-            manifest,
+            model_class.max_batch_size,
+            manifest.features.max_batch_size,
+            "features",
+            "maxBatchSize",
         )
-    if signature is None:
-        return
-    if manifest.inputs:
-        _check_files("inputs", manifest.inputs, signature.inputs, label, manifest)
-    if manifest.outputs:
-        # results.json stands for every output that is not Bytes, and may be named or not.
-        outputs = {name: file for name, file in manifest.outputs.items() if name != RESULTS_FILE}
-        files = tuple(f for f in signature.outputs if isinstance(f.marker, Bytes))
-        _check_files("outputs", outputs, files, label, manifest)
+        if signature is not None and manifest.inputs:
+            self._check_files("inputs", manifest.inputs, signature.inputs)
+        if signature is not None and manifest.outputs:
+            # results.json stands for every output that is not Bytes, and may be named or not.
+            files = {name: f for name, f in manifest.outputs.items() if name != RESULTS_FILE}
+            fields = tuple(f for f in signature.outputs if isinstance(f.marker, Bytes))
+            self._check_files("outputs", files, fields)
 
+    def _check_files(
+        self,
+        section: str,
+        files: Mapping[str, InputFile | OutputFile],
+        fields: tuple[Field, ...],
+    ) -> None:
+        for filename, file in files.items():
+            field = next((field for field in fields if file_matches(filename, field)), None)
+            if field is None:
+                names = ", ".join(field.name for field in fields) or "none as a file"
+                raise self._error(
+                    f"{section}.{filename} of model.yaml matches nothing that {self._label} "
+                    f"declares: it has {names}; a file is called like the field, with or without "
+                    "an extension",
+                    section,
+                    filename,
+                )
+            self._check_file(section, filename, file, field)
+        for field in fields:
+            if field.required and not any(file_matches(name, field) for name in files):
+                raise self._error(
+                    f"{section} of model.yaml lacks {field.name}, which {self._label} declares",
+                    section,
+                )
 
-def _check_files(
-    section: str,
-    files: dict[str, InputFile] | dict[str, OutputFile],
-    fields: tuple[Field, ...],
-    label: str,
-) -> None:
-    for filename, file in files.items():
-        field = next((field for field in fields if file_matches(filename, field)), None)
-        if field is None:
-            names = ", ".join(field.name for field in fields) or "none as a file"
-            raise LoadError(
-                f"{section}.{filename} of model.yaml matches nothing that {label} declares: "
-                f"it has {names}; a file is called like the field, with or without an extension"
+    def _check_file(
+        self, section: str, filename: str, file: InputFile | OutputFile, field: Field
+    ) -> None:
+        marker, place = field.marker, f"{section}.{filename}"
+        self._equal(
+            f"{place}.maxSize", marker.max_size, file.max_size, section, filename, "maxSize"
+        )
+        # The class says media types only of Bytes, and then only where the author gave some.
+        if isinstance(marker, Bytes) and marker.media_types != Bytes().media_types:
+            in_class = marker.media_types if section == "inputs" else marker.media_types[:1]
+            self._equal(
+                place,
+                ", ".join(sorted(in_class)),
+                ", ".join(sorted(file.media_types)),
+                section,
+                filename,
+                "acceptedMediaTypes" if section == "inputs" else "mediaType",
             )
-        _check_file(f"{section}.{filename}", file, field, label)
-    for field in fields:
-        if field.required and not any(file_matches(name, field) for name in files):
-            raise LoadError(f"{section} of model.yaml lacks {field.name}, which {label} declares")
 
+    def _equal(self, what: str, in_class: object, in_file: object, *keys: str) -> None:
+        if in_class and in_file and in_class != in_file:
+            raise self._error(
+                f"{what}: {self._label} says {in_class}, model.yaml says {in_file}", *keys
+            )
 
-def _check_file(place: str, file: InputFile | OutputFile, field: Field, label: str) -> None:
-    marker = field.marker
-    if file.max_size and marker.max_size and file.max_size != marker.max_size:
-        raise LoadError(
-            f"{place}.maxSize: {label} says {marker.max_size}, model.yaml says {file.max_size}"
-        )
-    # The class says media types only of Bytes, and then only where the author gave some.
-    if not isinstance(marker, Bytes) or marker.media_types == Bytes().media_types:
-        return
-    in_class, in_file = set(marker.media_types), set(file.media_types)
-    if place.startswith("outputs."):
-        in_class = set(marker.media_types[:1])
-    if in_file and in_class != in_file:
-        raise LoadError(
-            f"{place}: {label} says {', '.join(sorted(in_class))}, model.yaml says "
-            f"{', '.join(sorted(in_file))}"
-        )
+    def _error(self, message: str, *keys: str) -> LoadError:
+        return LoadError(f"{message} (line {self._manifest.line(*keys)})")

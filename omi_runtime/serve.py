@@ -42,7 +42,6 @@ def main(environ: Mapping[str, str] | None = None) -> int:
         access_log=settings.access_log,
         packages=packages,
     )
-    logger.info(machine.describe())
     for warning in warnings:
         logger.warning(warning)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -150,6 +149,7 @@ class Process:
                 raise error from None
         card = self._handler.card
         assert card is not None
+        logger.info(machine.describe())
         logger.info("model %s %s is ready", card.name, card.version)
 
     async def _drain(self, adapters: Sequence[Adapter], *, failed: bool) -> bool:

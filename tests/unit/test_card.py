@@ -208,9 +208,14 @@ def test_a_file_that_says_little_leaves_the_class_its_word(write: Write) -> None
 )
 def test_what_both_say_must_agree(write: Write, old: str, new: str, message: str) -> None:
     assert old in YAML
+    text = YAML.replace(old, new)
     with pytest.raises(LoadError) as refused:
-        card(directory=write(**{"model.yaml": YAML.replace(old, new)}))
+        card(directory=write(**{"model.yaml": text}))
     assert str(refused.value).startswith(message)
+    line = next(n for n, line in enumerate(text.splitlines(), 1) if new in line)
+    if "lacks" in message:
+        line = 1 + text.splitlines().index("    inputs:")
+    assert str(refused.value).endswith(f" (line {line})")
 
 
 @pytest.mark.parametrize(

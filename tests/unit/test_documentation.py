@@ -1,6 +1,7 @@
 """What is public is documented, and what is documented is there; the error tables are total."""
 
 import ast
+import importlib
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -138,10 +139,19 @@ def test_the_documented_table_is_the_adapters(code: ErrorCode) -> None:
 
 
 def test_all_is_sorted_and_is_what_is_exported() -> None:
-    assert omi_runtime.__all__ == sorted(omi_runtime.__all__)
-    assert sorted([*omi_runtime._HOMES, "__version__"]) == omi_runtime.__all__
-    for name, module in omi_runtime._HOMES.items():
-        assert getattr(omi_runtime, name).__module__ == module
+    """Whether imported at once or when first used: the names stand in the module's imports."""
+    tree = ast.parse(Path(omi_runtime.__file__).read_text(encoding="utf-8"))
+    exported = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("omi_runtime.")
+        for alias in node.names
+    }
+    assert omi_runtime.__all__ == sorted([*exported, "__version__"])
+    for name, module in exported.items():
+        assert getattr(omi_runtime, name) is getattr(importlib.import_module(module), name)
+    with pytest.raises(AttributeError):
+        _ = omi_runtime.Nothing
 
 
 @pytest.mark.parametrize("name", omi_runtime.__all__)
