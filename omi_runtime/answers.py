@@ -151,7 +151,13 @@ def _read_tensors(column: Any, marker: Tensor) -> Column:
         return stack_values([_read_tensor(value, marker) for value in column])
     if not marker.accepts_shape(array.shape[1:]):
         raise InferenceFailed(_shape_text(array.shape[1:], marker))
-    return datatypes.fit(array, marker.datatype, original=_listed(column))
+    return _own(datatypes.fit(array, marker.datatype, original=_listed(column)), column)
+
+
+def _own(fitted: Array, answer: Any) -> Array:
+    """A copy of what is the author's own array: a model may write its next answer into it."""
+    shared = isinstance(answer, np.ndarray) and np.may_share_memory(fitted, answer)
+    return fitted.copy() if shared else fitted
 
 
 def _read_tensor(value: Any, marker: Tensor) -> Array:
@@ -161,7 +167,7 @@ def _read_tensor(value: Any, marker: Tensor) -> Array:
         raise InferenceFailed(f"has lists of unequal lengths, expected {marker}") from None
     if not marker.accepts_shape(array.shape):
         raise InferenceFailed(_shape_text(array.shape, marker))
-    return datatypes.fit(array, marker.datatype, original=_listed(value))
+    return _own(datatypes.fit(array, marker.datatype, original=_listed(value)), value)
 
 
 def _listed(value: Any) -> Any:

@@ -93,10 +93,17 @@ class Result:
         columns = {name: column[start:stop] for name, column in self.columns.items()}
         if not self.errors and self.explanation is None and self.drift is None:
             return Result(columns, stop - start)
+        errors = {row - start: error for row, error in self.errors.items() if start <= row < stop}
+        if self.errors and not errors:
+            # Lists only for the sake of rows that failed elsewhere: arrays again without them.
+            columns = {
+                name: column if isinstance(column, np.ndarray) else stack_values(column)
+                for name, column in columns.items()
+            }
         return Result(
             columns,
             stop - start,
-            {row - start: error for row, error in self.errors.items() if start <= row < stop},
+            errors,
             None if self.explanation is None else self.explanation[start:stop],
             None if self.drift is None else self.drift[start:stop],
         )

@@ -44,6 +44,7 @@ _LEAST_INTEGER: Final = -(2**63)
 _MAX_DIMENSIONS: Final = 32  # numpy 1's limit; numpy 2 allows 64
 _FEW: Final = 64  # elements up to which Python's own loops beat numpy's calls
 _NUMERIC_PYTHON_TYPES: Final = {int, float}
+_RAGGED: Final = "has lists of unequal lengths where a tensor is expected"
 _MAX_BYTES_ELEMENT: Final = 2**32 - 1
 
 
@@ -66,21 +67,16 @@ def from_json(value: Any, datatype: str) -> Array:
     """
     if datatype == "BYTES":
         return _bytes_from_json(value)
+    _check_elements(value, datatype)
     try:
         array = np.array(value)
     except ValueError:
-        raise InvalidInput("has lists of unequal lengths where a tensor is expected") from None
+        raise InvalidInput(_RAGGED) from None
     except OverflowError:
         raise InvalidInput(f"has a number outside the range of {datatype}") from None
-    kind = array.dtype.kind
-    if array.size == 0 and kind == "f":
+    if array.size == 0 or datatype == "BOOL":
         return array.astype(DTYPES[datatype])
-    if datatype == "BOOL":
-        if kind != "b":
-            odd = next((e for e in flatten(value, array.ndim) if type(e) is not bool), value)
-            raise InvalidInput(f"has {_found(odd)} where BOOL expects true or false")
-        return array
-    if kind not in "iuf" or _hides_booleans(array, value):
+    if array.dtype.kind not in "iuf":
         return _exact(value, array, datatype)
     return fit(array, datatype, original=value)
 
@@ -194,11 +190,26 @@ def _outside(array: Array, limits: np.iinfo[Any]) -> bool:
     return int(low) < limits.min or int(high) > limits.max
 
 
-def _hides_booleans(array: Array, value: Any) -> bool:
-    """Whether numpy counted a true or false among the numbers as 1 or 0."""
-    if array.size > 1024 and not np.logical_or(array == 0, array == 1).any():
-        return False  # scanning numbers is far cheaper than scanning Python objects
-    return bool in map(type, flatten(value, array.ndim))
+def _check_elements(value: Any, datatype: str) -> None:
+    """Refuse all but numbers, or booleans for BOOL, before numpy sees them.
+
+    numpy would count true as 1, and make a text as long as the longest of every element.
+    """
+    depth, level = 0, value
+    while isinstance(level, list) and depth <= _MAX_DIMENSIONS:
+        depth += 1
+        level = level[0] if level else None
+    expected = {bool} if datatype == "BOOL" else _NUMERIC_PYTHON_TYPES
+    try:
+        if expected.issuperset(map(type, flatten(value, depth))):
+            return
+        odd = next(e for e in flatten(value, depth) if type(e) not in expected)
+    except TypeError:  # an element where a list is expected
+        raise InvalidInput(_RAGGED) from None
+    if isinstance(odd, list):
+        raise InvalidInput(_RAGGED)
+    wanted = "true or false" if datatype == "BOOL" else "a number"
+    raise InvalidInput(f"has {_found(odd)} where {datatype} expects {wanted}")
 
 
 def _exact(value: Any, array: Array, datatype: str) -> Array:
@@ -236,10 +247,10 @@ def unnest(value: Any) -> tuple[tuple[int, ...], list[Any]]:
         size = len(elements[0])
         shape.append(size)
         if any(not isinstance(e, list | tuple) or len(e) != size for e in elements):
-            raise InvalidInput("has lists of unequal lengths where a tensor is expected")
+            raise InvalidInput(_RAGGED)
         elements = list(itertools.chain.from_iterable(elements))
     if any(isinstance(element, list | tuple) for element in elements):
-        raise InvalidInput("has lists of unequal lengths where a tensor is expected")
+        raise InvalidInput(_RAGGED)
     if len(shape) > _MAX_DIMENSIONS:
         raise InvalidInput(f"has lists nested {len(shape)} deep, more than {_MAX_DIMENSIONS}")
     return tuple(shape), elements

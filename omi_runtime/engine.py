@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import queue
 import threading
 import time
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from omi_runtime.batch import Batch, Result
+from omi_runtime.deadline import NO_LIMIT, Limit
 from omi_runtime.errors import InternalError, Overloaded
 from omi_runtime.runner import NOTHING_MORE, Wanted
 
@@ -35,10 +37,28 @@ Run = Callable[[Batch, Wanted], Result]
 class _Job:
     """A caller's batch on its way: handed out in slices, finished when every row is answered."""
 
-    __slots__ = ("batch", "future", "key", "parts", "taken", "unanswered", "wanted")
+    __slots__ = (
+        "batch",
+        "deadline",
+        "future",
+        "key",
+        "n",
+        "parts",
+        "taken",
+        "unanswered",
+        "wanted",
+    )
 
-    def __init__(self, batch: Batch, wanted: Wanted, future: asyncio.Future[Result]) -> None:
-        self.batch = batch
+    def __init__(
+        self,
+        batch: Batch,
+        wanted: Wanted,
+        future: asyncio.Future[Result | None],
+        deadline: float,
+    ) -> None:
+        self.batch: Batch | None = batch  # None when the caller has been answered or has left
+        self.n = batch.n
+        self.deadline = deadline
         self.wanted = wanted
         self.key = (batch.key, wanted)
         self.future = future
@@ -54,13 +74,10 @@ class _Call(NamedTuple):
     future: asyncio.Future[Any]
 
 
-class _Slice(NamedTuple):
-    job: _Job
-    start: int
-    stop: int
+_Chunk = list[tuple[_Job, Batch, int, int]]
+"""Jobs, their batches, and from which row to which. Plain tuples: a NamedTuple takes several times
+as long to make, and there is one for every request."""
 
-
-_Chunk = list[_Slice]
 _STOP: Final = None
 _END: Final = object()
 
@@ -85,19 +102,31 @@ class Engine:
         self._waiting: dict[Any, deque[_Job]] = {}
         self._threads: list[threading.Thread] = []
         self._items = 0
+        self._open: set[_Job] = set()
+        self._sweeps_at = math.inf
+        self._sweeper: asyncio.TimerHandle | None = None
         self._called_last = False
         self._running: set[int] = set()
         self._add_thread()
 
     @property
     def items(self) -> int:
-        """Items admitted and not yet answered."""
+        """Items admitted and not yet answered.
+
+        Those of a request that has expired, or whose caller has left, are not counted any more,
+        not even while the model is still at them: that is a chunk for each thread at most.
+        """
         return self._items
 
     @property
     def running(self) -> bool:
         """Whether the author's code is running on one of the threads."""
         return bool(self._running)
+
+    async def idle(self) -> None:
+        """Wait until none of the author's code is running."""
+        while self._running:  # noqa: ASYNC110 - what it is about lives on other threads
+            await asyncio.sleep(0.01)
 
     def configure(self, run: Run, *, max_batch_size: int, threads: int) -> None:
         """Say what to run, after the model is loaded; the loading thread is the first of them."""
@@ -112,42 +141,57 @@ class Engine:
         self._inbox.put(_Call(function, future))
         return await future
 
-    async def submit(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
+    async def submit(
+        self, batch: Batch, wanted: Wanted = NOTHING_MORE, limit: Limit = NO_LIMIT
+    ) -> Result:
         """Predict a batch of any size; the caller's cancellation takes what is queued with it.
+
+        So does the end of the limit. What the model has begun, it finishes; nobody gets it.
 
         Raises:
             Overloaded: the queue is full.
+            DeadlineExceeded: not answered within the limit.
         """
         self._check_room(batch.n)
-        job = self._admit(batch, wanted)
+        job = self._admit(batch, wanted, limit)
         try:
-            return await job.future
+            result = await job.future
         finally:
-            self._items -= batch.n
+            self._leave(job)
+        if result is None:
+            raise limit.error()
+        return result
 
     async def submit_together(
-        self, batches: Sequence[Batch], wanted: Wanted = NOTHING_MORE
+        self, batches: Sequence[Batch], wanted: Wanted = NOTHING_MORE, limit: Limit = NO_LIMIT
     ) -> list[Result]:
         """Predict the batches of one request, which the queue takes whole or not at all.
 
         Raises:
             Overloaded: the queue is full.
+            DeadlineExceeded: not all answered within the limit.
         """
         n = sum(batch.n for batch in batches)
         self._check_room(n)
-        jobs = [self._admit(batch, wanted) for batch in batches]
+        jobs = [self._admit(batch, wanted, limit) for batch in batches]
+        results: list[Result] = []
         try:
-            return [await job.future for job in jobs]
+            for job in jobs:
+                result = await job.future
+                if result is None:
+                    raise limit.error()
+                results.append(result)
         finally:
-            self._items -= n
             for job in jobs:
                 job.future.cancel()  # those not awaited yet, if the caller was cancelled
+                self._leave(job)
+        return results
 
     async def stream(self, start: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
         """The values of an iterator that lives on the model's thread, as the reader asks for them.
 
         Each value is a turn of its own among the batches, so that a slow reader holds up nobody;
-        the iterator is closed on that thread too, between two values.
+        the iterator is closed on that thread too, between two values. There is no limit of time.
         """
         self._check_room(1)
         self._items += 1
@@ -170,11 +214,43 @@ class Engine:
             self._items -= 1
             await self.call(close)
 
-    def _admit(self, batch: Batch, wanted: Wanted) -> _Job:
-        job = _Job(batch, wanted, self._loop.create_future())
+    def _admit(self, batch: Batch, wanted: Wanted, limit: Limit) -> _Job:
+        job = _Job(batch, wanted, self._loop.create_future(), limit.deadline)
         self._items += batch.n
+        self._open.add(job)
+        if job.deadline < self._sweeps_at:
+            self._sweep_at(job.deadline)
         self._inbox.put(job)
         return job
+
+    def _leave(self, job: _Job) -> None:
+        """The caller is answered, or gone."""
+        self._items -= job.n
+        self._open.discard(job)
+        job.batch = None  # what a busy model keeps in the queue is not to hold memory
+
+    def _sweep_at(self, deadline: float) -> None:
+        """Have the requests looked through when the first of them expires.
+
+        One timer serves all: it is set anew only for an earlier deadline, and most requests have
+        been answered long before it fires. A timer for each would cost more than all else here.
+        """
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweeps_at = deadline
+        self._sweeper = self._loop.call_later(deadline - time.monotonic(), self._sweep)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        nearest = math.inf
+        for job in self._open:
+            if job.deadline > now:
+                nearest = min(nearest, job.deadline)
+            elif not job.future.done():
+                job.future.set_result(None)
+        self._sweeper, self._sweeps_at = None, math.inf
+        if nearest < math.inf:
+            self._sweep_at(nearest)
 
     def _check_room(self, n: int) -> None:
         if self._items and self._items + n > self._queue_size:
@@ -187,6 +263,8 @@ class Engine:
         """Let the threads end after what they are doing. They are daemons: none holds the exit."""
         for _ in self._threads:
             self._inbox.put(_STOP)
+        if self._sweeper is not None and not self._open:
+            self._sweeper.cancel()
 
     def _add_thread(self) -> None:
         thread = threading.Thread(
@@ -255,21 +333,24 @@ class Engine:
         """Up to a full chunk of the key that has waited longest, taken in turns.
 
         A job that is larger than what is left of the chunk goes to the end of its line with the
-        rest, and its key behind the other keys: neither starves the small ones.
+        rest, and its key behind the other keys: neither starves the small ones. What has expired,
+        or been left by its caller, is dropped.
         """
+        now = time.monotonic()
         key = next(iter(self._waiting))
         line = self._waiting.pop(key)
         chunk: _Chunk = []
         room = self._max_batch_size
         for _ in range(len(line)):
             job = line.popleft()
-            if job.future.cancelled():
+            batch = job.batch
+            if batch is None or job.deadline <= now or job.future.done():
                 continue
             start = job.taken
-            job.taken = min(start + room, job.batch.n)
-            chunk.append(_Slice(job, start, job.taken))
+            job.taken = min(start + room, job.n)
+            chunk.append((job, batch, start, job.taken))
             room -= job.taken - start
-            if job.taken < job.batch.n:
+            if job.taken < job.n:
                 line.append(job)
             if not room:
                 break
@@ -295,14 +376,14 @@ class Engine:
     def _run_chunk(self, chunk: _Chunk) -> None:
         assert self._run is not None, "configure comes before the first submit"
         try:
-            batch = Batch.merge([job.batch.slice(start, stop) for job, start, stop in chunk])
+            merged = Batch.merge([batch.slice(start, stop) for _, batch, start, stop in chunk])
             with self._running_here():
-                result = self._run(batch, chunk[0].job.wanted)
+                result = self._run(merged, chunk[0][0].wanted)
         except BaseException:
             # The runner turns an author's exceptions into item errors: this is a bug, or a
             # SystemExit raised by the model. The thread must live on, and the callers be answered.
             logger.exception("a batch of %d items ended unexpectedly", len(chunk))
-            rows = sum(stop - start for _, start, stop in chunk)
+            rows = sum(stop - start for _, _, start, stop in chunk)
             result = Result.failed([InternalError()] * rows)
         self._post(self._deliver, chunk, result)
 
@@ -319,13 +400,13 @@ class Engine:
     def _deliver(self, chunk: _Chunk, result: Result) -> None:
         """Hand each job its rows, on the event loop; a job in several slices when all are there."""
         offset = 0
-        for job, start, stop in chunk:
+        for job, _, start, stop in chunk:
             part = result.slice(offset, offset + stop - start)
             offset += stop - start
             job.unanswered -= stop - start
             if job.unanswered or job.parts:
                 job.parts.append((range(start, stop), part))
-                part = Result.assemble(job.batch.n, job.parts) if not job.unanswered else part
+                part = Result.assemble(job.n, job.parts) if not job.unanswered else part
             if not job.unanswered and not job.future.done():
                 job.future.set_result(part)
 
@@ -337,7 +418,7 @@ class Engine:
 
 
 def _waiting_rows(line: deque[_Job]) -> int:
-    return sum(job.batch.n - job.taken for job in line)
+    return sum(job.n - job.taken for job in line)
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

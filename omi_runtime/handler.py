@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Iterable
+import math
+import time
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from omi_runtime.batch import Batch, Result, Row, group_rows
 from omi_runtime.card import ModelCard, make_card
+from omi_runtime.deadline import CALLER, Limit
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError
 from omi_runtime.hints import read_signature
@@ -30,6 +33,8 @@ from omi_runtime.validation import (
 )
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ASYNC_THREADS: Final = 32
 """How many calls of an async predict may be under way; each is awaited by one thread."""
@@ -51,6 +56,9 @@ class ModelHandler:
         self._signature: Signature | None = None
         self._runner: Runner | None = None
         self._load_failure = "the model failed to load; the server's log has the details"
+        self._reloading: asyncio.Task[None] | None = None
+        # Seconds and who says so; replaced when model.yaml has been read.
+        self._own_limit = _own_limit(None, settings)
 
     @property
     def live(self) -> bool:
@@ -89,6 +97,11 @@ class ModelHandler:
         return hasattr(self._model, "drift")
 
     @property
+    def busy(self) -> bool:
+        """Whether items are admitted and not yet answered."""
+        return self._engine.items > 0
+
+    @property
     def running(self) -> bool:
         """Whether the author's code is running."""
         return self._engine.running
@@ -120,16 +133,34 @@ class ModelHandler:
         if self.lifecycle.state is State.LOADING:
             self.lifecycle.move(State.READY)
 
-    async def reload_if_failed(self) -> None:
+    def limit(self, timeout: float | None = None) -> Limit:
+        """Until when a request that has just come has to be answered.
+
+        The shortest of what the caller allows, and `timeout.run` of model.yaml if given, else
+        `OMI_TIMEOUT`; which holds too until model.yaml has been read.
+
+        Args:
+            timeout: seconds that the caller allows; None if it does not say.
+        """
+        own = self._own_limit
+        if timeout is None or timeout >= own[0]:
+            return Limit(*own)
+        return Limit(timeout, CALLER)
+
+    async def reload_if_failed(self, limit: Limit | None = None) -> None:
         """Wait while the model loads; if it failed, load it again, once for all who wait.
 
         Raises:
             ModelNotReady: it failed again, or the process is stopping.
+            DeadlineExceeded: the limit, if there is one, is over; the load goes on.
         """
         if self.lifecycle.state is State.FAILED:
+            # A task of its own: whoever asked for it may leave, and the others wait for it.
+            if self._reloading is None or self._reloading.done():
+                self._reloading = asyncio.create_task(self.load())
             with suppress(LoadError, SettingsError):  # told by `loaded`
-                await self.load()
-        await self.loaded()
+                await _within(limit, asyncio.shield(self._reloading))
+        await self.loaded(limit)
 
     async def become_ready(self) -> None:
         """What a Status asks: `reload_if_failed`, and then whether the model can infer.
@@ -141,45 +172,70 @@ class ModelHandler:
         if not self.ready:
             raise self._not_ready()
 
-    async def loaded(self) -> Signature:
+    async def loaded(self, limit: Limit | None = None) -> Signature:
         """The signature; waits while the model loads.
 
         Raises:
             ModelNotReady: the load failed, or the process is stopping without a model.
+            DeadlineExceeded: the limit, if there is one, is over.
         """
         if self._signature is None:
-            await self.lifecycle.wait_for(_is_settled)
+            await _within(limit, self.lifecycle.wait_for(_is_settled))
         return self.signature
 
-    async def infer(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
+    async def infer(
+        self,
+        batch: Batch,
+        wanted: Wanted = NOTHING_MORE,
+        *,
+        timeout: float | Limit | None = None,
+    ) -> Result:
         """Predict a uniform batch: n items in, n answers out, in order.
+
+        Args:
+            batch: the items.
+            wanted: what is asked for beside the outputs.
+            timeout: seconds that the caller allows; or `limit()`, if the request came earlier.
 
         Raises:
             InvalidInput: an input is unknown, missing, or of the wrong datatype or shape.
-            ModelNotReady, Overloaded: see the error tree.
+            ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
-        signature = await self.loaded()
+        limit = timeout if isinstance(timeout, Limit) else self.limit(timeout)
+        signature = self._signature
+        if signature is None:
+            signature = await self.loaded(limit)
         check_batch(batch, signature)
         if not batch.n:
             return no_rows(signature)
-        return await self._engine.submit(batch, self._offered(wanted))
+        return await self._engine.submit(batch, self._offered(wanted), limit)
 
     async def infer_rows(
-        self, rows: Iterable[Row | OMIError], wanted: Wanted = NOTHING_MORE
+        self,
+        rows: Iterable[Row | OMIError],
+        wanted: Wanted = NOTHING_MORE,
+        *,
+        timeout: float | Limit | None = None,
     ) -> Result:
         """Predict items that need not be alike; an error in place of an item is its answer.
 
+        Args:
+            rows: the items.
+            wanted: what is asked for beside the outputs.
+            timeout: seconds that the caller allows; or `limit()`, if the request came earlier.
+
         Raises:
-            ModelNotReady, Overloaded: see the error tree.
+            ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
-        signature = await self.loaded()
+        limit = timeout if isinstance(timeout, Limit) else self.limit(timeout)
+        signature = await self.loaded(limit)
         parts, errors = group_rows(check_names(row, signature) for row in rows)
         if len(parts) == 1 and not errors:
-            return await self.infer(parts[0].batch, wanted)
+            return await self.infer(parts[0].batch, wanted, timeout=limit)
         for part in parts:
             check_batch(part.batch, signature)
         batches = [part.batch for part in parts]
-        results = await self._engine.submit_together(batches, self._offered(wanted))
+        results = await self._engine.submit_together(batches, self._offered(wanted), limit)
         answered = [(part.rows, result) for part, result in zip(parts, results, strict=True)]
         failed = [([row], Result.failed([error])) for row, error in errors.items()]
         n = sum(len(part.rows) for part in parts) + len(errors)
@@ -189,6 +245,7 @@ class ModelHandler:
         """Predict a single item: one Result of one row for each value that the model yields.
 
         A model that does not yield answers once. The next value is asked for when the reader asks.
+        There is no limit of time yet: neither `OMI_TIMEOUT` nor model.yaml's holds for a stream.
 
         Raises:
             OMIError: in place of the value that failed; nothing follows it.
@@ -215,7 +272,10 @@ class ModelHandler:
         if self._model is not None:
             try:
                 async with asyncio.timeout(timeout):
+                    # A prediction whose request has expired may still be under way.
+                    await self._engine.idle()
                     await self._engine.call(self._model.close)
+                    await self._engine.idle()
             except TimeoutError:
                 closed = False
             except Exception:
@@ -233,6 +293,7 @@ class ModelHandler:
         if signature is not None:
             check_streaming(model_class, signature)
         self.card = self._make_card(found, signature)
+        self._own_limit = _own_limit(self.card, self.settings)
         try:
             model = model_class()
             model.directory = found.directory
@@ -291,3 +352,23 @@ class ModelHandler:
 
 def _is_settled(state: State) -> bool:
     return state not in (State.STARTING, State.LOADING)
+
+
+def _own_limit(card: ModelCard | None, settings: Settings) -> tuple[float, str]:
+    """Seconds, infinity for none, and who says so: model.yaml, else the operator."""
+    if card is not None and card.timeout_run:
+        # Imported here, for it brings pydantic and yaml, which a card with a span has already.
+        from omi_runtime.metadata import parse_span  # noqa: PLC0415
+
+        return parse_span(card.timeout_run) or math.inf, "timeout.run of model.yaml"
+    return settings.timeout or math.inf, "limit of OMI_TIMEOUT"
+
+
+async def _within(limit: Limit | None, waiting: Awaitable[T]) -> T:
+    """Wait for something, but not beyond the limit."""
+    if limit is None or limit.deadline == math.inf:
+        return await waiting
+    try:
+        return await asyncio.wait_for(waiting, limit.deadline - time.monotonic())
+    except TimeoutError:
+        raise limit.error() from None

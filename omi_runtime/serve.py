@@ -45,14 +45,7 @@ def main(environ: Mapping[str, str] | None = None) -> int:
     for warning in warnings:
         logger.warning(warning)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        process = Process(settings, choices, environ)
-        code = runner.run(process.run())
-    if process.thread_is_stuck:
-        # The interpreter's own exit would tear modules down under a thread that still runs.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return code
+        return runner.run(Process(settings, choices, environ).run())
 
 
 def fail(error: StartupError) -> int:
@@ -70,11 +63,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 class Process:
-    """One process's way from start to exit.
-
-    Attributes:
-        thread_is_stuck: the author's code is still running at the end.
-    """
+    """One process's way from start to exit."""
 
     def __init__(
         self, settings: Settings, choices: Sequence[Choice], environ: Mapping[str, str]
@@ -82,7 +71,6 @@ class Process:
         self._settings = settings
         self._choices = choices
         self._environ = environ
-        self.thread_is_stuck = False
 
     async def run(self) -> int:
         """Load, serve, wait for the stop event, drain; returns the exit code."""
@@ -96,7 +84,14 @@ class Process:
         except StartupError as error:
             code = fail(error)
         drained = await self._drain(adapters, failed=code != EXIT_STOPPED)
-        return code if drained or code else EXIT_CUT_OFF
+        code = code if drained or code else EXIT_CUT_OFF
+        if not drained or self._handler.running:
+            # A thread still runs, the author's or one that reads a file: the interpreter's own exit
+            # would wait for it, or tear modules down under it.
+            sys.stdout.flush()
+            logging.shutdown()
+            os._exit(code)
+        return code
 
     async def _serve(self, adapters: list[Adapter]) -> None:
         """Start everything and wait for the stop event, which may come before all has started."""
@@ -164,13 +159,13 @@ class Process:
             await asyncio.sleep(self._settings.drain_delay)
         now, grace = asyncio.get_running_loop().time, self._settings.grace
         deadline = now() + grace
+        was_busy = self._handler.busy
         await asyncio.gather(*(adapter.stop(grace) for adapter in adapters))
-        # The servers wait no longer than for what is in flight, which with no grace is not at all.
-        cut_off = now() >= deadline and grace > 0
+        # The servers wait no longer than for what is in flight.
+        cut_off = now() >= deadline if grace else was_busy
         # The model may close even if what was in flight, or the servers' own end, took it all.
         remaining = max(CLOSING_SECONDS, deadline - now())
         closed = await self._handler.close(timeout=min(remaining, 5.0) if failed else remaining)
-        self.thread_is_stuck = self._handler.running
         self._lifecycle.move(State.STOPPED)
         if cut_off or not closed:
             logger.error("OMI_GRACE=%gs is over: work was cut off", self._settings.grace)

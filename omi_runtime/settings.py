@@ -111,6 +111,15 @@ class Settings:
         COUNT,
         "Items admitted and not yet answered; beyond, callers are told that the server is busy.",
     )
+    timeout: float = setting(
+        "OMI_TIMEOUT",
+        60.0,
+        parse_number(float, 0),
+        SECONDS,
+        "How long a request may take, where model.yaml's timeout.run says nothing and the caller "
+        "allows no less; 0 is no limit.",
+        default_text="60 s",
+    )
     load_grace: float = setting(
         "OMI_LOAD_GRACE",
         30.0,

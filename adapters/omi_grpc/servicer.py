@@ -76,12 +76,13 @@ class ModzyModelServicer:
         done = "Model Initialized Successfully." if first else "Model Already Initialized."
         return convert.status_response(200, done, handler.card)
 
-    async def run(self, request: pb.RunRequest, _context: _Context) -> pb.RunResponse:
+    async def run(self, request: pb.RunRequest, context: _Context) -> pb.RunResponse:
         """One output for each input, in order; what concerns one item is told in that item."""
         try:
-            codec = self._item_codec(await self._handler.loaded())
+            limit = self._handler.limit(context.time_remaining())
+            codec = self._item_codec(await self._handler.loaded(limit))
             rows = [codec.decode(convert.item_from_message(item)) for item in request.inputs]
-            result = await self._handler.infer_rows(rows, _wanted(request))
+            result = await self._handler.infer_rows(rows, _wanted(request), timeout=limit)
             return convert.run_response(codec.encode(result))
         except Exception as error:  # noqa: BLE001 - N inputs get N outputs, whatever happens
             return self._all_failed(request, error)

@@ -57,16 +57,17 @@ class ModzyRoutes:
 
     async def run(self, request: Request) -> Response:
         """One job: the files of one item in, the files of its answer out."""
+        limit = self._handler.limit(request.timeout)
         job = jobs.read_job(await request.body(), request.media_type)
         # Files may lie on a network's disk: they are no work for the event loop.
         if not self._handler.ready:
             # The specification's order: a bad output directory is told before a failed load.
             await asyncio.to_thread(jobs.make_output_directory, job)
-            await self._handler.reload_if_failed()
+            await self._handler.reload_if_failed(limit)
         signature = self._handler.signature
         codec = self._item_codec(signature)
         files = await asyncio.to_thread(jobs.open_job, job, signature, codec)
-        result = await self._handler.infer_rows([codec.decode(files)])
+        result = await self._handler.infer_rows([codec.decode(files)], timeout=limit)
         (output,) = codec.encode(result)
         if isinstance(output, OMIError):
             raise output

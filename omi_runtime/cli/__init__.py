@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from omi_runtime.machine import limit_numeric_threads, usable_cpus
@@ -13,6 +14,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     limit_numeric_threads(usable_cpus())  # before anything imports numpy
     if arguments[:1] == ["serve"] and not any(word.startswith("-") for word in arguments[1:2]):
+        # Until `serve` has its own way to stop, there is nothing to finish; and as a container's
+        # first process this one would not even be ended by the signal.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         from omi_runtime import serve  # noqa: PLC0415
 
         if len(arguments) == 2:

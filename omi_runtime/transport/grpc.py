@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -32,6 +33,12 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
+SETTLING_SECONDS: Final = 1.0
+"""How long a stop waits at most for callers to stop calling."""
+QUIET_SECONDS: Final = 0.1
+"""How long no call has to come for callers to count as having stopped."""
+
+
 class GRPCServer:
     """grpc.aio on one port, started and stopped by an adapter.
 
@@ -55,6 +62,7 @@ class GRPCServer:
         self._port = port
         self._server: grpc.aio.Server | None = None
         self._stopping = asyncio.Event()
+        self._gate = _Gate()
 
     async def start(self) -> int:
         """Bind and accept; returns the port.
@@ -69,7 +77,7 @@ class GRPCServer:
         handlers += reflection.reflection_handlers(
             [*names, health.SERVICE], stopping=self._stopping
         )
-        server.add_generic_rpc_handlers([_Parsing(handler) for handler in handlers])
+        server.add_generic_rpc_handlers([_Parsing(handler, self._gate) for handler in handlers])
         # gRPC does not say why it cannot bind, so the system is asked first.
         bind(self._host, self._port).close()
         address = f"[{self._host}]" if ":" in self._host else self._host
@@ -86,19 +94,53 @@ class GRPCServer:
     async def stop(self, grace: float) -> None:
         """Refuse new calls, end idle streams, finish the rest for up to `grace` seconds."""
         self._stopping.set()
-        if self._server is not None:
-            await self._server.stop(grace)
+        if self._server is None:
+            return
+        begin = time.monotonic()
+        await self._gate.close(min(grace, SETTLING_SECONDS))
+        await self._server.stop(max(0.0, grace - (time.monotonic() - begin)))
+
+
+class _Gate:
+    """Lets calls in until the server stops.
+
+    grpc.aio takes one call after the other, and a stop ends with CANCELLED those that have arrived
+    and not been taken: callers do not retry that, and would lose what was sent before the stop. So
+    the stop waits until no more come, and refuses those that keep coming with UNAVAILABLE, which
+    says that another server may be tried.
+    """
+
+    def __init__(self) -> None:
+        self._last_call = 0.0
+        self._closed = False
+
+    def lets_in(self) -> bool:
+        """Whether a call that has just come may be answered."""
+        self._last_call = time.monotonic()
+        return not self._closed
+
+    async def close(self, patience: float) -> None:
+        """Wait until nothing has come for a moment, for `patience` seconds at most; then refuse."""
+        end = time.monotonic() + patience
+        while (now := time.monotonic()) < end:
+            if now - self._last_call > QUIET_SECONDS:
+                self._closed = True
+                return
+            await asyncio.sleep(QUIET_SECONDS / 5)
+        self._closed = True
+        await asyncio.sleep(min(patience, QUIET_SECONDS))
 
 
 class _Parsing(grpc.GenericRpcHandler):
-    """Refuses bytes that are no message of a method's type as the caller's mistake.
+    """Refuses what comes after the gate has closed, and bytes that are no message of a method.
 
     grpc.aio lets the parser's exception through: UNKNOWN for the caller, and a traceback in the
     log for whoever cares to send nonsense.
     """
 
-    def __init__(self, inner: grpc.GenericRpcHandler) -> None:
+    def __init__(self, inner: grpc.GenericRpcHandler, gate: _Gate) -> None:
         self._inner = inner
+        self._gate = gate
         self._methods: dict[str, _Method] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Method | None:
@@ -109,7 +151,7 @@ class _Parsing(grpc.GenericRpcHandler):
             if method is None:
                 return None
             self._methods[name] = _parsing(method)
-        return self._methods[name]
+        return self._methods[name] if self._gate.lets_in() else _TURNED_AWAY
 
 
 def _parsing(method: _Method) -> _Method:
@@ -143,6 +185,13 @@ def _parsing(method: _Method) -> _Method:
         )
     behaviour = method.unary_unary
     return grpc.unary_unary_rpc_method_handler(answer, parse_or_none, method.response_serializer)
+
+
+async def _turn_away(_request: Any, context: _Context) -> None:
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping: try another")
+
+
+_TURNED_AWAY: Final[_Method] = grpc.unary_unary_rpc_method_handler(_turn_away)
 
 
 async def _refuse(context: _Context) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any, Final
 import uvicorn
 
 from omi_runtime.adapter import Port
-from omi_runtime.errors import ModelNotReady, TooLarge, UnsupportedMediaType
+from omi_runtime.errors import InvalidRequest, ModelNotReady, TooLarge, UnsupportedMediaType
 from omi_runtime.transport.sockets import bind
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,12 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_REQUEST_BYTES: Final = 250 * 1024 * 1024
 KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 s after which common proxies close an idle connection."""
+
+_SECONDS: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
+"""What float() reads beyond that (signs, exponents, nan) is more likely a mistake than meant."""
+
+LINGERING_SECONDS: Final = 0.3
+"""How long a stop lets clients with open connections finish their next request."""
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
 
@@ -54,6 +61,24 @@ class Request:
         """Content-Type without parameters, in lower case."""
         content_type = self.headers.get(b"content-type", b"")
         return content_type.partition(b";")[0].strip().lower().decode("latin-1")
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that the caller allows, by the header `X-Request-Timeout`; None without it.
+
+        Raises:
+            InvalidRequest: the header is no number of seconds above 0.
+        """
+        text = self.headers.get(b"x-request-timeout")
+        if text is None:
+            return None
+        seconds = float(text) if _SECONDS.fullmatch(text) else 0.0
+        if not seconds:
+            raise InvalidRequest(
+                f"X-Request-Timeout {text.decode('latin-1')!r} is no number of seconds above 0: "
+                "write for example 2.5"
+            )
+        return seconds
 
     async def body(self) -> bytes:
         """The whole body.
@@ -188,8 +213,17 @@ class HTTPServer:
         """Close the listener and idle connections, finish requests for up to `grace` seconds."""
         if self._server is None or self._serving is None:
             return
+        state = self._server.server_state
+        # Clients are told to go with their next answer; an idle connection that is closed at once
+        # may have a request on its way already, which would be lost. The lists are uvicorn's own:
+        # the headers of answers now, and from its next tick on.
+        for headers in (state.default_headers, self._config.encoded_headers):
+            headers.append((b"connection", b"close"))
+        self._server.stop_accepting()
+        lingering = min(grace, LINGERING_SECONDS) if state.connections else 0.0
+        await asyncio.sleep(lingering)
         # uvicorn takes whole seconds in its types, and any number in its code.
-        self._config.timeout_graceful_shutdown = grace  # type: ignore[assignment]
+        self._config.timeout_graceful_shutdown = grace - lingering  # type: ignore[assignment]
         self._server.should_exit = True
         await self._serving
 
@@ -200,6 +234,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.has_started = asyncio.Event()
+        self._listening: list[socket.socket] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -209,7 +244,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to accept, then say so."""
         await super().startup(sockets=sockets)
+        self._listening = sockets or []
         self.has_started.set()
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections, while those that are open go on."""
+        for sock in self._listening:
+            sock.close()
+        for server in self.servers:
+            server.close()
 
 
 def check_json_media_type(request: Request) -> None:

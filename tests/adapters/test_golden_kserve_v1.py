@@ -64,3 +64,14 @@ def test_the_routes_are_described(serve: Serve) -> None:
 
 def _instances(*values: Path) -> bytes:
     return json.dumps({"instances": [str(value) for value in values]}).encode()
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "0.0", "-1", "+1", "1e3", "nan", "inf", "1_0", "1,5", ".5", "1.", "9" * 400, ""]
+)
+def test_what_is_no_limit_of_time(limit: str, serve: Serve) -> None:
+    address = serve("Total", "kserve").address
+    for path in ("/v1/models/total:predict", "/v2/models/total/infer"):
+        answer = send(address, "POST", path, b"{}", {"x-request-timeout": limit})
+        assert answer.status == 400
+        assert answer.json()["error"].startswith(f"X-Request-Timeout '{limit}' is no number")

@@ -453,3 +453,12 @@ def test_a_directory_where_an_input_file_should_be(serve: Serve, job: Job) -> No
     (job.input / "text").mkdir()
     answer = run(serve("Words", "modzy"), job.body)
     assert_told(answer, told(*BAD_REQUEST, "input 'text' is missing in …"))
+
+
+def test_a_limit_of_time_that_is_none(serve: Serve, job: Job) -> None:
+    job.give({"text": b"a"})
+    data = json.dumps(job.body).encode()
+    server = serve("Words", "modzy")
+    answer = send(server.address, "POST", "/run", data, {"x-request-timeout": "soon"})
+    text = "X-Request-Timeout 'soon' is no number of seconds above 0: write for example 2.5"
+    assert_told(answer, told(400, "Bad Request", text))

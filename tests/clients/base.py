@@ -82,6 +82,7 @@ class Client(ABC):
         names_models: a request says which model it is for.
         mixes: the items of one request may have different inputs.
         carries_bytes: bytes that are no text can be sent and answered.
+        limit: seconds that each request allows for its answer; None says nothing.
     """
 
     wire: ClassVar[str]
@@ -93,6 +94,7 @@ class Client(ABC):
     names_models: ClassVar[bool] = False
     mixes: ClassVar[bool] = True
     carries_bytes: ClassVar[bool] = True
+    limit: float | None = None
 
     def __init__(self, port: int, spec: Spec, directory: Path) -> None:
         self.port = port

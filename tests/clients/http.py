@@ -20,7 +20,10 @@ class HTTPClient(Client):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", timeout=30.0, trust_env=False
+            base_url=f"http://127.0.0.1:{self.port}",
+            timeout=30.0,
+            trust_env=False,
+            event_hooks={"request": [self._say_limit]},
         )
 
     def get(self, path: str, seconds: float = 30.0) -> httpx.Response | None:
@@ -46,6 +49,10 @@ class HTTPClient(Client):
                 )
                 body = stream.read(int(headers["content-length"]))
         return status, json.loads(body)
+
+    def _say_limit(self, request: httpx.Request) -> None:
+        if self.limit is not None:
+            request.headers["x-request-timeout"] = str(self.limit)
 
     def close(self) -> None:
         self.http.close()

@@ -33,6 +33,7 @@ _CALL: Final = {
     grpc.StatusCode.UNIMPLEMENTED: {ErrorCode.NOT_OFFERED},
     grpc.StatusCode.RESOURCE_EXHAUSTED: {ErrorCode.TOO_LARGE},
     grpc.StatusCode.INTERNAL: {ErrorCode.INTERNAL},
+    grpc.StatusCode.DEADLINE_EXCEEDED: {ErrorCode.DEADLINE_EXCEEDED},
 }
 _NOT_INITIALIZED: Final = (
     "Failed to process model input. Model has not been initialized for inference."
@@ -138,7 +139,7 @@ class OMIClient(Client):
 
     def _run(self, request: Any, n: int) -> list[Outcome]:
         try:
-            answer = self.call("ModzyModel/Run", request, pb.RunResponse)
+            answer = self.call("ModzyModel/Run", request, pb.RunResponse, self.limit or 30.0)
         except grpc.RpcError as error:
             return [_of_call(error)] * (n or 1)
         assert len(answer.outputs) == n, answer

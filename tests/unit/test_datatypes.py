@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -429,3 +430,14 @@ def test_an_object_array_does_not_look_into_its_elements(values: list[Any]) -> N
 @given(array=npst.arrays(np.int8, npst.array_shapes(min_dims=0, max_dims=4, min_side=0)))
 def test_flatten_goes_row_by_row(array: np.ndarray) -> None:
     assert list(datatypes.flatten(array.tolist(), array.ndim)) == array.ravel().tolist()
+
+
+def test_a_long_text_among_numbers_costs_no_memory() -> None:
+    """numpy alone would make every element as long as the longest text: here 16 GB."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput, match="a string where FP32 expects a number"):
+            datatypes.from_json(["a" * 200_000] + [1] * 20_000, "FP32")
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()

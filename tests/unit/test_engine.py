@@ -1,9 +1,11 @@
 """The engine: whatever is merged, split, cancelled or refused, each caller gets its own answer."""
 
 import asyncio
+import gc
 import math
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,7 +15,7 @@ from handlers import PATIENCE, hold, loaded, reached, run, tensor, told, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omi_runtime import InvalidInput, Model, Overloaded, Tensor
+from omi_runtime import DeadlineExceeded, InvalidInput, Model, Overloaded, Tensor
 from omi_runtime.batch import Batch
 from omi_runtime.engine import Engine
 from omi_runtime.handler import ModelHandler
@@ -312,6 +314,139 @@ async def test_requests_of_another_shape_get_their_turn(huge_first: bool) -> Non
         GatedByLength.last.gate.set()
         await asyncio.gather(first, *asking)
     assert [7] in GatedByLength.last.calls[:4]
+
+
+# --- deadlines ---
+
+
+async def test_a_request_that_expires_in_the_queue_never_reaches_the_model() -> None:
+    async with loaded(Gated) as handler:
+        first = await blocked(handler)
+        stays = asyncio.create_task(handler.infer(tensor(20)))
+        for seconds in (0.05, 0.01, 0.03, 0):
+            with pytest.raises(DeadlineExceeded, match="the limit that the caller set"):
+                await handler.infer(tensor(10, 11), timeout=seconds)
+        assert handler._engine.items == 2, "the room is free again"
+        Gated.last.gate.set()
+        assert told(await stays) == [40]
+        await first
+    assert Gated.last.calls == [[-1], [20]]
+
+
+async def test_a_request_that_came_too_late_never_reaches_an_idle_model() -> None:
+    async with loaded(Gated) as handler:
+        late = handler.limit(0.001)
+        await until(lambda: time.monotonic() > late.deadline, "it is over")
+        for _ in range(20):
+            with pytest.raises(DeadlineExceeded):
+                await handler.infer(tensor(1), timeout=late)
+    assert Gated.last.calls == []
+
+
+async def test_a_request_that_is_being_predicted_expires_while_the_model_goes_on() -> None:
+    async with loaded(Gated, timeout=0.05) as handler:
+        with pytest.raises(
+            DeadlineExceeded, match=r"^not answered within 0.05 s, the limit of OMI"
+        ):
+            await handler.infer(tensor(-1))
+        assert Gated.last.calls == [[-1]]
+        assert handler._engine.running
+        assert handler._engine.items == 0, "what nobody waits for takes no room"
+        Gated.last.gate.set()
+        await until(lambda: not handler._engine.running, "the model has finished")
+        assert told(await handler.infer(tensor(2), timeout=PATIENCE)) == [4]
+        assert handler._engine.items == 0
+
+
+async def test_many_requests_expire_each_at_its_own_time() -> None:
+    async with loaded(Gated) as handler:
+        first = await blocked(handler)
+        late = []
+
+        async def expire(seconds: float) -> None:
+            limit = handler.limit(seconds)
+            with pytest.raises(DeadlineExceeded):
+                await handler.infer(tensor(5), timeout=limit)
+            late.append(time.monotonic() - limit.deadline)
+
+        await asyncio.gather(*(expire(0.02 + i % 7 / 50) for i in range(50)))
+        assert min(late) >= 0
+        assert sorted(late)[25] < 1, "the machine may be busy, but not always"
+        assert handler._engine.items == 1
+        Gated.last.gate.set()
+        await first
+    assert Gated.last.calls == [[-1]]
+
+
+async def test_the_rest_of_a_large_request_is_dropped_when_it_expires() -> None:
+    async with loaded(Gated) as handler:
+        large = asyncio.create_task(handler.infer(tensor(1, 2, 3, -4, 5, 6, 7), timeout=0.3))
+        await reached(Gated.last.entered, "the first chunk is running")
+        with pytest.raises(DeadlineExceeded):
+            await large
+        after = asyncio.create_task(handler.infer(tensor(50)))
+        Gated.last.gate.set()
+        assert told(await after) == [100]
+        assert handler._engine.items == 0
+    assert Gated.last.calls == [[1, 2, 3, -4], [50]]
+
+
+async def test_a_request_of_several_parts_expires_whole() -> None:
+    rows = [{"x": np.array([20] * n, "<f4")} for n in (1, 2, 3, 1)]
+    async with loaded(GatedByLength) as handler:
+        first = asyncio.create_task(handler.infer(tensor([-1])))
+        await reached(GatedByLength.last.entered, "the model is busy")
+        with pytest.raises(DeadlineExceeded):
+            await handler.infer_rows(rows, timeout=0.05)
+        assert handler._engine.items == 1
+        GatedByLength.last.gate.set()
+        await first
+        assert told(await handler.infer_rows(rows, timeout=PATIENCE)) == [40, 40, 40, 40]
+    assert GatedByLength.last.calls[0] == [-1]
+
+
+async def test_what_expired_holds_no_memory_while_the_model_is_busy() -> None:
+    async with loaded(Gated) as handler:
+        first = await blocked(handler)
+        batch = tensor(1, 2, 3)
+        data = weakref.ref(batch.columns["x"])
+        with pytest.raises(DeadlineExceeded):
+            await handler.infer(batch, timeout=0.01)
+        del batch
+        gc.collect()
+        assert data() is None
+        Gated.last.gate.set()
+        await first
+
+
+@pytest.mark.parametrize("model", [Sums, SumsOnThreads, SumsOnTheLoop])
+def test_any_mix_of_limits_is_answered_right_or_not_at_all(model: type[Model]) -> None:
+    limits = st.sampled_from([None, 0.0, 0.0005, 0.002, PATIENCE])
+
+    @given(mix=st.lists(st.tuples(st.integers(1, 12), limits), min_size=1, max_size=20))
+    @settings(max_examples=15)
+    def mixed(mix: list[tuple[int, float | None]]) -> None:
+        async def scenario() -> None:
+            async with loaded(model, threads=3) as handler:
+                answers = await asyncio.gather(
+                    *(
+                        handler.infer(tensor(*([i, 1] for i in range(n))), timeout=seconds)
+                        for n, seconds in mix
+                    ),
+                    return_exceptions=True,
+                )
+                for (n, seconds), answer in zip(mix, answers, strict=True):
+                    if isinstance(answer, DeadlineExceeded):
+                        assert seconds is not None
+                        assert seconds < PATIENCE
+                    else:
+                        assert seconds != 0
+                        assert told(answer) == [i + 1 for i in range(n)]
+                assert handler._engine.items == 0
+
+        run(scenario())
+
+    mixed()
 
 
 # --- OMI_BATCH_DELAY_MS ---

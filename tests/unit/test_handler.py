@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from handlers import handler_of, hold, loaded, reached, tensor, told, until
 
 from omi_runtime import (
+    DeadlineExceeded,
     InvalidInput,
     Json,
     LoadError,
@@ -490,3 +492,144 @@ async def test_an_author_may_raise_any_error_of_ours(caplog: pytest.LogCaptureFi
     ]
     assert all(isinstance(error, OMIError) for error in result.errors.values())
     assert not caplog.records
+
+
+# --- limits of time ---
+
+
+@pytest.mark.parametrize(
+    ("run", "operator", "caller", "expected"),
+    [
+        (None, 60, None, (60, "limit of OMI_TIMEOUT")),
+        (None, 0, None, (math.inf, "limit of OMI_TIMEOUT")),
+        (None, 60, 2, (2, "limit that the caller set")),
+        (None, 60, 90, (60, "limit of OMI_TIMEOUT")),
+        (None, 0, 90, (90, "limit that the caller set")),
+        ("20s", 60, None, (20, "timeout.run of model.yaml")),
+        ("1m30s", 60, None, (90, "timeout.run of model.yaml")),
+        ("1m30s", 60, 70, (70, "limit that the caller set")),
+        ("20s", 60, 70, (20, "timeout.run of model.yaml")),
+        ("20s", 0, None, (20, "timeout.run of model.yaml")),
+        ("0s", 60, None, (math.inf, "timeout.run of model.yaml")),
+    ],
+)
+async def test_the_limit_of_a_request(
+    write: Any, run: str | None, operator: float, caller: float | None, expected: tuple[float, str]
+) -> None:
+    files = {
+        "model.py": """
+            from omi_runtime import Model
+            class Echo(Model):
+                def predict(self, x: str) -> str:
+                    return x
+        """
+    }
+    if run:
+        files["model.yaml"] = f'specification: "0.4"\ntimeout: {{run: {run}}}\n'
+    handler = ModelHandler(Settings(model=str(write(**files)), timeout=operator), Lifecycle())
+    await handler.load()
+    limit = handler.limit(caller)
+    assert (limit.seconds, limit.source) == expected
+    result = await handler.infer_rows([{"x": "a"}], timeout=caller)
+    assert told(result) == ["a"]
+    assert await handler.close(1)
+
+
+async def test_a_models_own_limit_is_kept(write: Any) -> None:
+    directory = write(
+        **{
+            "model.py": """
+                import threading
+                from omi_runtime import Model
+                class Stuck(Model):
+                    gate = threading.Event()
+                    def predict(self, x: str) -> str:
+                        self.gate.wait(30)
+                        return x
+            """,
+            "model.yaml": 'specification: "0.4"\ntimeout: {run: 50ms}\n',
+        }
+    )
+    handler = ModelHandler(Settings(model=str(directory)), Lifecycle())
+    await handler.load()
+    with pytest.raises(DeadlineExceeded, match=r"within 0.05 s, the timeout.run of model.yaml$"):
+        await handler.infer_rows([{"x": "a"}])
+    with pytest.raises(DeadlineExceeded, match=r"within 0.01 s, the limit that the caller set$"):
+        await handler.infer_rows([{"x": "a"}], timeout=0.01)
+    assert handler._model
+    handler._model.gate.set()  # type: ignore[attr-defined]
+    assert await handler.close(30)
+
+
+async def test_a_limit_holds_for_a_load_that_is_waited_for() -> None:
+    gate, calls = threading.Event(), []
+
+    class SecondTime(Scale):
+        def load(self) -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                raise RuntimeError("not yet")
+            hold(gate)
+
+    handler = handler_of(SecondTime)
+    with pytest.raises(LoadError):
+        await handler.load()
+    waiting = [asyncio.create_task(handler.reload_if_failed()) for _ in range(3)]
+    with pytest.raises(DeadlineExceeded):
+        await handler.reload_if_failed(handler.limit(0.02))
+    with pytest.raises(DeadlineExceeded):
+        await handler.loaded(handler.limit(0))
+    with pytest.raises(DeadlineExceeded):
+        await handler.infer(tensor(1), timeout=0.02)
+    waiting.pop(0).cancel()  # the one that began the load: the load goes on
+    await asyncio.sleep(0)
+    assert handler.lifecycle.state is State.LOADING
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert told(await handler.infer(tensor(1))) == [2]
+    assert len(calls) == 2
+    assert await handler.close(1)
+
+
+class Picky(Model):
+    """Refuses negative numbers; answers into the same array every time."""
+
+    max_batch_size = 64
+
+    def load(self) -> None:
+        self.buffer = np.zeros((64, 2), dtype="<f4")
+        self.entered, self.gate = threading.Event(), threading.Event()
+
+    def predict(
+        self, x: Annotated[np.ndarray, Tensor("FP32")]
+    ) -> Annotated[np.ndarray, Tensor("FP32", [2])]:
+        if (x < 0).any():
+            raise InvalidInput("negative")
+        if (x == 1000).any():
+            self.entered.set()
+            hold(self.gate)
+        self.buffer[: len(x)] = x[:, None]
+        return self.buffer[: len(x)]
+
+
+async def test_a_neighbours_bad_item_changes_nothing_for_a_good_request() -> None:
+    async with loaded(Picky) as handler:
+        picky: Any = handler._model
+        first = asyncio.create_task(handler.infer(tensor(1000.0)))
+        await reached(picky.entered, "the model is busy, so that the next two are merged")
+        good = asyncio.create_task(handler.infer(tensor(1.0, 2.0)))
+        bad = asyncio.create_task(handler.infer(tensor(3.0, -1.0)))
+        await asyncio.sleep(0)
+        picky.gate.set()
+        await first
+        assert told(await bad) == [[3.0, 3.0], "INVALID_INPUT: negative"]
+        answer = await good
+        assert isinstance(answer.columns["output"], np.ndarray)
+        assert answer.columns["output"].tolist() == [[1.0, 1.0], [2.0, 2.0]]
+
+
+async def test_a_model_may_answer_into_the_same_array_again() -> None:
+    async with loaded(Picky) as handler:
+        first = await handler.infer(tensor(1.0))
+        second = await handler.infer(tensor(2.0))
+        assert (told(first), told(second)) == ([[1.0, 1.0]], [[2.0, 2.0]])
