@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar, cast
@@ -26,6 +24,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 from omi_runtime.batch import Batch, Result
 from omi_runtime.deadline import NO_LIMIT, Limit
 from omi_runtime.errors import InternalError, Overloaded
+from omi_runtime.jobs import Chunk, Expiry, Job, Lines
 from omi_runtime.runner import NOTHING_MORE, Wanted
 
 logger = logging.getLogger(__name__)
@@ -34,49 +33,12 @@ T = TypeVar("T")
 Run = Callable[[Batch, Wanted], Result]
 
 
-class _Job:
-    """A caller's batch on its way: handed out in slices, finished when every row is answered."""
-
-    __slots__ = (
-        "batch",
-        "deadline",
-        "future",
-        "key",
-        "n",
-        "parts",
-        "taken",
-        "unanswered",
-        "wanted",
-    )
-
-    def __init__(
-        self,
-        batch: Batch,
-        wanted: Wanted,
-        future: asyncio.Future[Result | None],
-        deadline: float,
-    ) -> None:
-        self.batch: Batch | None = batch  # None when the caller has been answered or has left
-        self.n = batch.n
-        self.deadline = deadline
-        self.wanted = wanted
-        self.key = (batch.key, wanted)
-        self.future = future
-        self.taken = 0
-        self.unanswered = batch.n
-        self.parts: list[tuple[range, Result]] = []
-
-
 class _Call(NamedTuple):
     """A function to run on the model's thread, such as load and close."""
 
     function: Callable[[], Any]
     future: asyncio.Future[Any]
 
-
-_Chunk = list[tuple[_Job, Batch, int, int]]
-"""Jobs, their batches, and from which row to which. Plain tuples: a NamedTuple takes several times
-as long to make, and there is one for every request."""
 
 _STOP: Final = None
 _END: Final = object()
@@ -97,14 +59,12 @@ class Engine:
         self._max_batch_size = 1
         self._run: Run | None = None
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[_Job | _Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | _Call | None] = queue.SimpleQueue()
         self._leading = threading.Lock()
-        self._waiting: dict[Any, deque[_Job]] = {}
+        self._waiting = Lines()
         self._threads: list[threading.Thread] = []
         self._items = 0
-        self._open: set[_Job] = set()
-        self._sweeps_at = math.inf
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._expiry = Expiry(self._loop)
         self._called_last = False
         self._running: set[int] = set()
         self._add_thread()
@@ -214,43 +174,18 @@ class Engine:
             self._items -= 1
             await self.call(close)
 
-    def _admit(self, batch: Batch, wanted: Wanted, limit: Limit) -> _Job:
-        job = _Job(batch, wanted, self._loop.create_future(), limit.deadline)
+    def _admit(self, batch: Batch, wanted: Wanted, limit: Limit) -> Job:
+        job = Job(batch, wanted, self._loop.create_future(), limit.deadline)
         self._items += batch.n
-        self._open.add(job)
-        if job.deadline < self._sweeps_at:
-            self._sweep_at(job.deadline)
+        self._expiry.add(job)
         self._inbox.put(job)
         return job
 
-    def _leave(self, job: _Job) -> None:
+    def _leave(self, job: Job) -> None:
         """The caller is answered, or gone."""
         self._items -= job.n
-        self._open.discard(job)
+        self._expiry.discard(job)
         job.batch = None  # what a busy model keeps in the queue is not to hold memory
-
-    def _sweep_at(self, deadline: float) -> None:
-        """Have the requests looked through when the first of them expires.
-
-        One timer serves all: it is set anew only for an earlier deadline, and most requests have
-        been answered long before it fires. A timer for each would cost more than all else here.
-        """
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        self._sweeps_at = deadline
-        self._sweeper = self._loop.call_later(deadline - time.monotonic(), self._sweep)
-
-    def _sweep(self) -> None:
-        now = time.monotonic()
-        nearest = math.inf
-        for job in self._open:
-            if job.deadline > now:
-                nearest = min(nearest, job.deadline)
-            elif not job.future.done():
-                job.future.set_result(None)
-        self._sweeper, self._sweeps_at = None, math.inf
-        if nearest < math.inf:
-            self._sweep_at(nearest)
 
     def _check_room(self, n: int) -> None:
         if self._items and self._items + n > self._queue_size:
@@ -263,8 +198,7 @@ class Engine:
         """Let the threads end after what they are doing. They are daemons: none holds the exit."""
         for _ in self._threads:
             self._inbox.put(_STOP)
-        if self._sweeper is not None and not self._open:
-            self._sweeper.cancel()
+        self._expiry.close()
 
     def _add_thread(self) -> None:
         thread = threading.Thread(
@@ -285,32 +219,30 @@ class Engine:
             elif task:
                 self._run_chunk(task)
 
-    def _next(self) -> _Chunk | _Call | None:
+    def _next(self) -> Chunk | _Call | None:
         """The next chunk; or a call or stop, as soon as it comes."""
-        if (
-            self._waiting and self._called_last
-        ):  # calls, such as a stream's, take turns with batches
-            self._called_last = False
-            return self._take()
+        if self._waiting and self._called_last:
+            self._called_last = False  # calls, such as a stream's, take turns with batches
+            return self._waiting.take(self._max_batch_size)
         if not self._waiting:
             first = self._inbox.get()
-            if not isinstance(first, _Job):
+            if not isinstance(first, Job):
                 return first
-            self._file(first)
+            self._waiting.add(first)
             if self._delay:
                 return self._gather_until(time.monotonic() + self._delay)
         try:
             while True:
                 job = self._inbox.get_nowait()
-                if not isinstance(job, _Job):
+                if not isinstance(job, Job):
                     return job
-                self._file(job)
+                self._waiting.add(job)
         except queue.Empty:
-            return self._take()
+            return self._waiting.take(self._max_batch_size)
 
-    def _gather_until(self, deadline: float) -> _Chunk | _Call | None:
+    def _gather_until(self, deadline: float) -> Chunk | _Call | None:
         """Wait for company until a full chunk waits or the delay is over."""
-        while max(map(_waiting_rows, self._waiting.values())) < self._max_batch_size:
+        while self._waiting.longest() < self._max_batch_size:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
@@ -318,45 +250,10 @@ class Engine:
                 job = self._inbox.get(timeout=remaining)
             except queue.Empty:
                 break
-            if not isinstance(job, _Job):
+            if not isinstance(job, Job):
                 return job
-            self._file(job)
-        return self._take()
-
-    def _file(self, job: _Job) -> None:
-        line = self._waiting.get(job.key)
-        if line is None:
-            line = self._waiting[job.key] = deque()
-        line.append(job)
-
-    def _take(self) -> _Chunk:
-        """Up to a full chunk of the key that has waited longest, taken in turns.
-
-        A job that is larger than what is left of the chunk goes to the end of its line with the
-        rest, and its key behind the other keys: neither starves the small ones. What has expired,
-        or been left by its caller, is dropped.
-        """
-        now = time.monotonic()
-        key = next(iter(self._waiting))
-        line = self._waiting.pop(key)
-        chunk: _Chunk = []
-        room = self._max_batch_size
-        for _ in range(len(line)):
-            job = line.popleft()
-            batch = job.batch
-            if batch is None or job.deadline <= now or job.future.done():
-                continue
-            start = job.taken
-            job.taken = min(start + room, job.n)
-            chunk.append((job, batch, start, job.taken))
-            room -= job.taken - start
-            if job.taken < job.n:
-                line.append(job)
-            if not room:
-                break
-        if line:
-            self._waiting[key] = line
-        return chunk
+            self._waiting.add(job)
+        return self._waiting.take(self._max_batch_size)
 
     def _run_call(self, call: _Call) -> None:
         if call.future.cancelled():
@@ -373,7 +270,7 @@ class Engine:
         else:
             self._post(_succeed, call.future, outcome)
 
-    def _run_chunk(self, chunk: _Chunk) -> None:
+    def _run_chunk(self, chunk: Chunk) -> None:
         assert self._run is not None, "configure comes before the first submit"
         try:
             merged = Batch.merge([batch.slice(start, stop) for _, batch, start, stop in chunk])
@@ -397,7 +294,7 @@ class Engine:
         finally:
             self._running.discard(thread)
 
-    def _deliver(self, chunk: _Chunk, result: Result) -> None:
+    def _deliver(self, chunk: Chunk, result: Result) -> None:
         """Hand each job its rows, on the event loop; a job in several slices when all are there."""
         offset = 0
         for job, _, start, stop in chunk:
@@ -415,10 +312,6 @@ class Engine:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the loop is closed: the process is being cut off
             logger.debug("an answer came after the event loop had ended")
-
-
-def _waiting_rows(line: deque[_Job]) -> int:
-    return sum(job.n - job.taken for job in line)
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
