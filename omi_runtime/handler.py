@@ -158,6 +158,7 @@ class ModelHandler:
             # A task of its own: whoever asked for it may leave, and the others wait for it.
             if self._reloading is None or self._reloading.done():
                 self._reloading = asyncio.create_task(self.load())
+                self._reloading.add_done_callback(_retrieve)
             with suppress(LoadError, SettingsError):  # told by `loaded`
                 await _within(limit, asyncio.shield(self._reloading))
         await self.loaded(limit)
@@ -348,6 +349,12 @@ class ModelHandler:
         if offered != wanted:
             logger.info("explanation or drift was asked for, which %s does not have", self.name)
         return offered if any(offered) else NOTHING_MORE
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Take note of a failure that nobody may wait for any more; it is logged already."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _is_settled(state: State) -> bool:
