@@ -12,13 +12,12 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from omi_runtime.batch import Batch, Result, Row, group_rows
-from omi_runtime.card import ModelCard, make_card
+from omi_runtime.card import ModelCard
 from omi_runtime.deadline import CALLER, Limit
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError
-from omi_runtime.hints import read_signature
 from omi_runtime.lifecycle import Lifecycle, State
-from omi_runtime.loading import FoundModel, find_model
+from omi_runtime.loading import load_model
 from omi_runtime.machine import usable_cpus
 from omi_runtime.model import Model
 from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
@@ -26,9 +25,7 @@ from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
 from omi_runtime.validation import (
     check_batch,
-    check_class,
     check_names,
-    check_streaming,
     no_rows,
 )
 
@@ -115,7 +112,10 @@ class ModelHandler:
         """
         self.lifecycle.move(State.LOADING)
         try:
-            model, signature = await self._engine.call(self._load)
+            source, served_name = self.settings.model_source(), self.settings.model_name
+            model, signature = await self._engine.call(
+                lambda: load_model(source, served_name, self._publish)
+            )
         except Exception as error:
             if error.__cause__ is not None:
                 logger.exception("the model did not load", exc_info=error.__cause__)
@@ -285,45 +285,10 @@ class ModelHandler:
         self._engine.close()
         return closed
 
-    def _load(self) -> tuple[Model, Signature]:
-        """On the model's thread: import, read what the class and model.yaml say, load."""
-        found = find_model(self.settings.model_source())
-        model_class = found.model_class
-        check_class(model_class)
-        signature = read_signature(model_class)
-        if signature is not None:
-            check_streaming(model_class, signature)
-        self.card = self._make_card(found, signature)
-        self._own_limit = _own_limit(self.card, self.settings)
-        try:
-            model = model_class()
-            model.directory = found.directory
-            model.load()
-        except BaseException as error:
-            raise LoadError(
-                f"model {model_class.name} did not load: {type(error).__name__}: {error}"
-            ) from error
-        if signature is None:
-            signature = getattr(model, "signature", None)
-            if not isinstance(signature, Signature):
-                raise LoadError(
-                    f"{model_class.__name__}.predict takes **columns, so load() has to set "
-                    "self.signature to a Signature"
-                )
-            check_streaming(model_class, signature)
-            self.card = self._make_card(found, signature)
-        return model, signature
-
-    def _make_card(self, found: FoundModel, signature: Signature | None) -> ModelCard:
-        manifest = None
-        if (found.directory / "model.yaml").is_file():
-            # Imported here, for it brings pydantic and yaml.
-            from omi_runtime.metadata import read_manifest  # noqa: PLC0415
-
-            manifest = read_manifest(found.directory)
-        return make_card(
-            found.model_class, signature, manifest, served_name=self.settings.model_name
-        )
+    def _publish(self, card: ModelCard) -> None:
+        """On the model's thread: before the load, so that a Status of one that fails has it."""
+        self.card = card
+        self._own_limit = _own_limit(card, self.settings)
 
     def _batch_limit(self, model: Model) -> int:
         return min(model.max_batch_size, self.settings.max_batch_size or model.max_batch_size)

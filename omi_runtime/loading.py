@@ -1,4 +1,4 @@
-"""`OMI_MODEL` → the author's class.
+"""`OMI_MODEL` → the author's class, and that class loaded.
 
     a directory            its model.py, with exactly one Model subclass
     a file                 exactly one Model subclass
@@ -15,14 +15,19 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from omi_runtime.card import ModelCard, make_card
 from omi_runtime.errors import LoadError, SettingsError
+from omi_runtime.hints import read_signature
 from omi_runtime.model import Model
+from omi_runtime.signature import Signature
+from omi_runtime.validation import check_class, check_streaming
 
 FLAVORS: Final = "omi_runtime.flavors"
 
@@ -71,6 +76,55 @@ def find_model(source: str) -> FoundModel:
         file = (path / "model.py" if path.is_dir() else path).resolve()
         module = _import_file(file)
     return FoundModel(_find_class(module, class_name, source), file.parent)
+
+
+def load_model(
+    source: str, served_name: str, publish: Callable[[ModelCard], None]
+) -> tuple[Model, Signature]:
+    """Import, read what the class and model.yaml say, load; all on the model's thread.
+
+    Args:
+        source: `OMI_MODEL`.
+        served_name: `MODEL_NAME`, or empty.
+        publish: gets the card as soon as it is known, also of a model that then fails to load.
+
+    Raises:
+        SettingsError: `source` names no model.
+        LoadError: anything else; an author's own exception is its cause.
+    """
+    found = find_model(source)
+    model_class = found.model_class
+    check_class(model_class)
+    signature = read_signature(model_class)
+    if signature is not None:
+        check_streaming(model_class, signature)
+    publish(_card(found, signature, served_name))
+    try:
+        model = model_class()
+        model.directory = found.directory
+        model.load()
+    except BaseException as error:
+        raise LoadError(f"model {model_class.name} did not load: {_name(error)}") from error
+    if signature is None:
+        signature = getattr(model, "signature", None)
+        if not isinstance(signature, Signature):
+            raise LoadError(
+                f"{model_class.__name__}.predict takes **columns, so load() has to set "
+                "self.signature to a Signature"
+            )
+        check_streaming(model_class, signature)
+        publish(_card(found, signature, served_name))
+    return model, signature
+
+
+def _card(found: FoundModel, signature: Signature | None, served_name: str) -> ModelCard:
+    manifest = None
+    if (found.directory / "model.yaml").is_file():
+        # Imported here, for it brings pydantic and yaml.
+        from omi_runtime.metadata import read_manifest  # noqa: PLC0415
+
+        manifest = read_manifest(found.directory)
+    return make_card(found.model_class, signature, manifest, served_name=served_name)
 
 
 def _split(source: str) -> tuple[Path, str]:
