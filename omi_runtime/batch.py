@@ -51,6 +51,15 @@ class Batch:
             {name: item(column, i) for name, column in self.columns.items()} for i in range(self.n)
         ]
 
+    def loosened(self) -> Batch:
+        """The same items as lists, which can be merged with those of other shapes; read-only."""
+        columns: dict[str, Column] = {}
+        for name, column in self.columns.items():
+            if isinstance(column, np.ndarray):
+                column.flags.writeable = False
+            columns[name] = [item(column, i) for i in range(self.n)]
+        return Batch(columns, self.n)
+
     @staticmethod
     def merge(batches: Sequence[Batch]) -> Batch:
         """One batch of all the items, in order. The keys must be equal."""

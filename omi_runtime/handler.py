@@ -209,7 +209,8 @@ class ModelHandler:
         check_batch(batch, signature)
         if not batch.n:
             return no_rows(signature)
-        return await self._engine.submit(batch, self._offered(wanted), limit)
+        assert self._runner is not None, "it comes with the signature"
+        return await self._engine.submit(self._runner.arrange(batch), self._offered(wanted), limit)
 
     async def infer_rows(
         self,
@@ -235,7 +236,8 @@ class ModelHandler:
             return await self.infer(parts[0].batch, wanted, timeout=limit)
         for part in parts:
             check_batch(part.batch, signature)
-        batches = [part.batch for part in parts]
+        assert self._runner is not None, "it comes with the signature"
+        batches = [self._runner.arrange(part.batch) for part in parts]
         results = await self._engine.submit_together(batches, self._offered(wanted), limit)
         answered = [(part.rows, result) for part, result in zip(parts, results, strict=True)]
         failed = [([row], Result.failed([error])) for row, error in errors.items()]

@@ -633,3 +633,38 @@ async def test_a_model_may_answer_into_the_same_array_again() -> None:
         first = await handler.infer(tensor(1.0))
         second = await handler.infer(tensor(2.0))
         assert (told(first), told(second)) == ([[1.0, 1.0]], [[2.0, 2.0]])
+
+
+class Padded(Model):
+    """Takes rows of any length, which preprocess makes alike."""
+
+    max_batch_size = 64
+
+    def load(self) -> None:
+        self.sizes: list[int] = []
+        self.entered, self.gate = threading.Event(), threading.Event()
+
+    def preprocess(self, x: Annotated[np.ndarray, Tensor("FP32", [-1])]) -> dict[str, Any]:
+        assert not x.flags.writeable
+        return {"row": np.pad(x, (0, 8 - len(x)))}
+
+    def predict(self, row: np.ndarray) -> Annotated[np.ndarray, Tensor("FP32")]:
+        self.sizes.append(len(row))
+        if not self.entered.is_set():
+            self.entered.set()
+            hold(self.gate)
+        return row.sum(axis=1)
+
+
+async def test_what_preprocess_makes_alike_is_merged_whatever_shape_it_came_in() -> None:
+    async with loaded(Padded) as handler:
+        padded: Any = handler._model
+        first = asyncio.create_task(handler.infer(tensor([1.0])))
+        await reached(padded.entered, "the model is busy, so that the rest is merged")
+        rows = [[1.0] * length for length in range(1, 8)]
+        rest = [asyncio.create_task(handler.infer(tensor(row))) for row in rows]
+        await asyncio.sleep(0)
+        padded.gate.set()
+        await first
+        assert [told(await task) for task in rest] == [[float(len(row))] for row in rows]
+        assert padded.sizes == [1, 7]
