@@ -15,6 +15,7 @@ import numpy as np
 
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import OMIError
+from omi_runtime.timings import Timings
 
 Column = Array | list[Any]
 """n values of one field: an array of shape (n, *item shape), or a list of n."""
@@ -82,6 +83,7 @@ class Result:
         errors: of the items that failed, by row.
         explanation: per item, if asked for and offered: a Fragment, or the OMIError it ended with.
         drift: the same.
+        timings: of the batches that the items were in; None where the model was not asked.
     """
 
     columns: dict[str, Column]
@@ -89,6 +91,7 @@ class Result:
     errors: dict[int, OMIError] = field(default_factory=dict)
     explanation: list[Any] | None = None
     drift: list[Any] | None = None
+    timings: Timings | None = None
 
     @staticmethod
     def failed(errors: Sequence[OMIError]) -> Result:
@@ -101,7 +104,7 @@ class Result:
             return self
         columns = {name: column[start:stop] for name, column in self.columns.items()}
         if not self.errors and self.explanation is None and self.drift is None:
-            return Result(columns, stop - start)
+            return Result(columns, stop - start, timings=self.timings)
         errors = {row - start: error for row, error in self.errors.items() if start <= row < stop}
         if self.errors and not errors:
             # Lists only for the sake of rows that failed elsewhere: arrays again without them.
@@ -115,6 +118,7 @@ class Result:
             errors,
             None if self.explanation is None else self.explanation[start:stop],
             None if self.drift is None else self.drift[start:stop],
+            self.timings,
         )
 
     def raise_error(self) -> None:
@@ -145,6 +149,7 @@ class Result:
             errors,
             _scatter_list(n, [(rows, result.explanation) for rows, result in parts]),
             _scatter_list(n, [(rows, result.drift) for rows, result in parts]),
+            _sum_timings(result.timings for _, result in parts),
         )
 
 
@@ -231,3 +236,11 @@ def _scatter_list(n: int, parts: Sequence[tuple[Sequence[int], list[Any] | None]
         for row, value in zip(rows, values or [None] * len(rows), strict=True):
             scattered[row] = value
     return scattered
+
+
+def _sum_timings(parts: Iterable[Timings | None]) -> Timings | None:
+    total: Timings | None = None
+    for timings in parts:
+        if timings is not None:
+            total = timings if total is None else total + timings
+    return total

@@ -11,16 +11,18 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from omi_runtime import answers
-from omi_runtime.batch import Batch, Result, group_rows
+from omi_runtime.batch import Batch, Column, Result, group_rows
 from omi_runtime.errors import InferenceFailed, OMIError, Overloaded
 from omi_runtime.jsontext import NanPolicy
 from omi_runtime.model import Model
 from omi_runtime.signature import Signature
+from omi_runtime.timings import Timings
 
 logger = logging.getLogger(__name__)
 
@@ -83,14 +85,18 @@ class Runner:
 
     def run(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
         """Predict a uniform batch of at most `max_batch_size`: one answer or error per item."""
+        timings = Timings()
         if not self._prepared_by_row:
             columns = {self._parameters[name]: column for name, column in batch.columns.items()}
-            return self._predict(Batch(columns, batch.n), wanted)
-        _protect(batch)
-        parts, errors = group_rows(self._prepare(row) for row in batch.rows())
-        results = [(part.rows, self._predict(part.batch, wanted)) for part in parts]
-        results += [([row], Result.failed([error])) for row, error in errors.items()]
-        return Result.assemble(batch.n, results)
+            result = self._predict(Batch(columns, batch.n), wanted, timings)
+        else:
+            _protect(batch)
+            parts, errors = group_rows(self._prepare(row, timings) for row in batch.rows())
+            results = [(part.rows, self._predict(part.batch, wanted, timings)) for part in parts]
+            results += [([row], Result.failed([error])) for row, error in errors.items()]
+            result = Result.assemble(batch.n, results)
+        result.timings = timings
+        return result
 
     def stream(self, batch: Batch) -> Iterator[Result]:
         """Predict a single item with a model that yields: one Result per value, as it comes.
@@ -99,18 +105,20 @@ class Runner:
             OMIError: in place of the value that failed; nothing follows it.
         """
         _protect(batch)
-        prepared = self._prepare(batch.rows()[0])
+        timings = Timings()
+        prepared = self._prepare(batch.rows()[0], timings)
         if isinstance(prepared, OMIError):
             raise prepared
         try:
-            for value in self._iterate(self._model.predict(**self._predict_keywords(prepared))):
-                yield Result(self._read_item(value), 1)
+            for columns in self._values(self._predict_keywords(prepared), timings):
+                yield Result(columns, 1, timings=timings.take())
         except Exception as error:
             raise self._as_error(error) from error
 
-    def _prepare(self, row: dict[str, Any]) -> Mapping[str, Any] | OMIError:
+    def _prepare(self, row: dict[str, Any], timings: Timings) -> Mapping[str, Any] | OMIError:
         """One item's keywords for predict: Json validated, then the author's preprocess."""
         keywords: dict[str, Any] = {}
+        begin = perf_counter()
         try:
             for name, value in row.items():
                 validate = self._signature.input_by_name[name].validate
@@ -120,6 +128,8 @@ class Runner:
             prepared = self._preprocess(**self._item_keywords(keywords))
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
             return self._as_error(error)
+        finally:
+            timings.preprocess += perf_counter() - begin
         if isinstance(prepared, Mapping):
             return prepared
         return self._failed(
@@ -127,23 +137,25 @@ class Runner:
             "parameters"
         )
 
-    def _predict(self, batch: Batch, wanted: Wanted) -> Result:
+    def _predict(self, batch: Batch, wanted: Wanted, timings: Timings) -> Result:
         _protect(batch)
         if self._model.max_batch_size > 1:
-            return self._predict_columns(batch, wanted)
-        rows = enumerate(batch.rows())
-        return Result.assemble(batch.n, [([i], self._predict_item(row, wanted)) for i, row in rows])
+            return self._predict_columns(batch, wanted, timings)
+        return Result.assemble(
+            batch.n,
+            [([i], self._predict_item(row, wanted, timings)) for i, row in enumerate(batch.rows())],
+        )
 
-    def _predict_columns(self, batch: Batch, wanted: Wanted) -> Result:
+    def _predict_columns(self, batch: Batch, wanted: Wanted, timings: Timings) -> Result:
         try:
-            answer = self._finish(self._model.predict(**batch.columns))
+            answer = self._call_predict(batch.columns, timings)
             if self._postprocess is None:
-                columns = answers.read_columns(answer, self._signature, batch.n, self._rules.nan)
-                result = Result(columns, batch.n)
+                result = Result(self._read_columns(answer, batch.n, timings), batch.n)
             else:
                 items = answers.split_answer(answer, batch.n)
                 result = Result.assemble(
-                    batch.n, [([i], self._postprocess_item(raw)) for i, raw in enumerate(items)]
+                    batch.n,
+                    [([i], self._postprocess_item(raw, timings)) for i, raw in enumerate(items)],
                 )
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
             if batch.n == 1:
@@ -152,41 +164,73 @@ class Runner:
             return Result.assemble(
                 batch.n,
                 [
-                    ([i], self._predict_columns(batch.slice(i, i + 1), wanted))
+                    ([i], self._predict_columns(batch.slice(i, i + 1), wanted, timings))
                     for i in range(batch.n)
                 ],
             )
-        self._add_extras(result, batch.columns, wanted)
+        self._add_extras(result, batch.columns, wanted, timings)
         return result
 
-    def _predict_item(self, row: dict[str, Any], wanted: Wanted) -> Result:
+    def _predict_item(self, row: dict[str, Any], wanted: Wanted, timings: Timings) -> Result:
         try:
             keywords = self._predict_keywords(row)
-            answer = self._model.predict(**keywords)
             if self._signature.streaming:
-                values = [self._read_item(value) for value in self._iterate(answer)]
+                values = list(self._values(keywords, timings))
                 result = Result(answers.collect(values, self._signature), 1)
             elif self._postprocess is not None:
-                result = self._postprocess_item(self._finish(answer))
+                result = self._postprocess_item(self._call_predict(keywords, timings), timings)
             else:
-                result = Result(self._read_item(self._finish(answer)), 1)
+                answer = self._call_predict(keywords, timings)
+                result = Result(self._read_item(answer, timings), 1)
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
             return Result.failed([self._as_error(error)])
-        self._add_extras(result, keywords, wanted)
+        self._add_extras(result, keywords, wanted, timings)
         return result
 
-    def _postprocess_item(self, raw: Any) -> Result:
-        assert self._postprocess is not None
+    def _call_predict(self, keywords: Mapping[str, Any], timings: Timings) -> Any:
+        begin = perf_counter()
         try:
-            answer = (
-                self._postprocess(**raw) if isinstance(raw, Mapping) else self._postprocess(raw)
-            )
-            return Result(self._read_item(self._finish(answer)), 1)
+            return self._finish(self._model.predict(**keywords))
+        finally:
+            timings.predict += perf_counter() - begin
+
+    def _values(self, keywords: Mapping[str, Any], timings: Timings) -> Iterator[dict[str, Column]]:
+        """The answers of a model that yields, each read before the next is asked for."""
+        begin = perf_counter()
+        for value in self._iterate(self._model.predict(**keywords)):
+            timings.predict += perf_counter() - begin
+            yield self._read_item(value, timings)
+            begin = perf_counter()
+
+    def _postprocess_item(self, raw: Any, timings: Timings) -> Result:
+        try:
+            return Result(self._read_item(self._call_postprocess(raw, timings), timings), 1)
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
             return Result.failed([self._as_error(error)])
 
-    def _read_item(self, answer: Any) -> dict[str, Any]:
-        return answers.read_item(answer, self._signature, self._rules.nan)
+    def _call_postprocess(self, raw: Any, timings: Timings) -> Any:
+        assert self._postprocess is not None
+        begin = perf_counter()
+        try:
+            return self._finish(
+                self._postprocess(**raw) if isinstance(raw, Mapping) else self._postprocess(raw)
+            )
+        finally:
+            timings.postprocess += perf_counter() - begin
+
+    def _read_columns(self, answer: Any, n: int, timings: Timings) -> dict[str, Column]:
+        begin = perf_counter()
+        try:
+            return answers.read_columns(answer, self._signature, n, self._rules.nan)
+        finally:
+            timings.formatting += perf_counter() - begin
+
+    def _read_item(self, answer: Any, timings: Timings) -> dict[str, Column]:
+        begin = perf_counter()
+        try:
+            return answers.read_item(answer, self._signature, self._rules.nan)
+        finally:
+            timings.formatting += perf_counter() - begin
 
     def _predict_keywords(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """One item's keywords for predict; what preprocess made is not the wire's any more."""
@@ -199,12 +243,18 @@ class Runner:
             for name, value in row.items()
         }
 
-    def _add_extras(self, result: Result, keywords: Mapping[str, Any], wanted: Wanted) -> None:
+    def _add_extras(
+        self, result: Result, keywords: Mapping[str, Any], wanted: Wanted, timings: Timings
+    ) -> None:
         """Explanation and drift; their failure never fails the prediction."""
+        if wanted is NOTHING_MORE:
+            return
+        begin = perf_counter()
         if wanted.explanation and hasattr(self._model, "explain"):
             result.explanation = self._extra(self._model.explain, keywords, result.n)
         if wanted.drift and hasattr(self._model, "drift"):
             result.drift = self._extra(self._model.drift, keywords, result.n)
+        timings.explain += perf_counter() - begin
 
     def _extra(self, method: Callable[..., Any], keywords: Mapping[str, Any], n: int) -> list[Any]:
         label = f"the answer of {method.__name__}"

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -549,3 +551,84 @@ async def test_any_asynchronous_iterator_will_do() -> None:
     async with loaded(StepsDown) as handler:
         assert told(await handler.infer(tensor(3))) == [["2", "1", "0"]]
         assert [told(value) async for value in handler.infer_stream(tensor(2))] == [["1"], ["0"]]
+
+
+# --- timings ---
+
+
+class Slow(Model):
+    """Sleeps in every stage, each for its own number of milliseconds."""
+
+    def preprocess(self, x: float) -> dict[str, float]:
+        time.sleep(0.01)
+        return {"y": x}
+
+    def predict(self, y: float) -> float:
+        time.sleep(0.02)
+        return y
+
+    def postprocess(self, y: float) -> float:
+        time.sleep(0.03)
+        return y
+
+    def explain(self, y: float) -> float:
+        time.sleep(0.04)
+        return y
+
+
+def stages(result: Result) -> dict[str, float]:
+    assert result.timings is not None
+    return asdict(result.timings)
+
+
+async def test_every_stage_is_timed() -> None:
+    async with loaded(Slow) as handler:
+        plainly = await handler.infer(tensor(1.0, dtype="<f8"))
+        explained = await handler.infer(tensor(1.0, 2.0, dtype="<f8"), ALL)
+    for n, result in ((1, stages(plainly)), (2, stages(explained))):
+        assert result["preprocess"] >= n * 0.01
+        assert result["predict"] >= n * 0.02
+        assert result["postprocess"] >= n * 0.03
+        assert 0 < result["formatting"] < result["predict"]
+    assert stages(plainly)["explain"] == 0
+    assert stages(explained)["explain"] >= 2 * 0.04
+
+
+class SlowBatch(Model):
+    max_batch_size = 2
+
+    def predict(self, x: Number) -> Number:
+        time.sleep(0.01)
+        if RAISE in x:
+            raise ZeroDivisionError("x")
+        return x
+
+
+async def test_a_request_in_several_batches_took_the_time_of_all() -> None:
+    async with loaded(SlowBatch) as handler:
+        result = await handler.infer(tensor(1, 2, 3, 4, 5))
+    assert stages(result)["predict"] >= 3 * 0.01
+
+
+async def test_a_batch_that_failed_took_its_time_too() -> None:
+    async with loaded(SlowBatch) as handler:
+        result = await handler.infer(tensor(1, RAISE))
+    assert list(result.errors) == [1]
+    assert stages(result)["predict"] >= 3 * 0.01
+
+
+class SlowWords(Model):
+    def predict(self, text: str) -> Iterator[str]:
+        for word in text.split():
+            time.sleep(0.01)
+            yield word
+
+
+async def test_each_value_that_is_yielded_has_its_own_time() -> None:
+    batch = Batch({"text": ["a b c"]}, 1)
+    async with loaded(SlowWords) as handler:
+        streamed = [stages(result) async for result in handler.infer_stream(batch)]
+        collected = await handler.infer(batch)
+    assert len(streamed) == 3
+    assert all(value["predict"] >= 0.01 for value in streamed)
+    assert stages(collected)["predict"] >= 3 * 0.01
