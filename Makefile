@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= docs/examples/iris
 
-.PHONY: help install install-dev serve test check figures format protos clean
+.PHONY: help install install-dev serve test interop check figures format protos clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ serve: install ## Serve the iris example; INTERFACE=omi|kserve|modzy chooses the
 test: install-dev ## Run the whole test suite
 	$(BIN)/pytest -n 2 --dist loadfile
 
+interop: install-dev ## Make virtual environments of others' software and run the tests with them
+	INTEROP=make $(BIN)/pytest -n 2 --dist loadfile tests/interop
+
 check: install-dev ## Formatting, lint, types, import contracts, generated stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -48,4 +51,4 @@ protos: install-dev ## Regenerate the protobuf code
 	$(BIN)/python protos/generate.py
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .interop .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
