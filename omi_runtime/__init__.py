@@ -17,12 +17,14 @@ if TYPE_CHECKING:
         TooLarge,
     )
     from omi_runtime.model import Model
+    from omi_runtime.request import CurrentRequest, current_request
     from omi_runtime.signature import Bytes, Json, Signature, Tensor, Text
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bytes",
+    "CurrentRequest",
     "DeadlineExceeded",
     "InferenceFailed",
     "InvalidInput",
@@ -39,10 +41,12 @@ __all__ = [
     "Text",
     "TooLarge",
     "__version__",
+    "current_request",
 ]
 
 _HOMES: Final = {
     "Bytes": "omi_runtime.signature",
+    "CurrentRequest": "omi_runtime.request",
     "DeadlineExceeded": "omi_runtime.errors",
     "InferenceFailed": "omi_runtime.errors",
     "InvalidInput": "omi_runtime.errors",
@@ -58,6 +62,7 @@ _HOMES: Final = {
     "Tensor": "omi_runtime.signature",
     "Text": "omi_runtime.signature",
     "TooLarge": "omi_runtime.errors",
+    "current_request": "omi_runtime.request",
 }
 
 

@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from omi_runtime.batch import Batch, Result
-from omi_runtime.deadline import NO_LIMIT, Limit
 from omi_runtime.errors import InternalError, Overloaded
 from omi_runtime.jobs import Chunk, Expiry, Job, Lines
+from omi_runtime.request import WORKED_ON, RequestContext
 from omi_runtime.runner import NOTHING_MORE, Wanted
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class _Call(NamedTuple):
 
     function: Callable[[], Any]
     future: asyncio.Future[Any]
+    requests: Sequence[RequestContext]
 
 
 _STOP: Final = None
@@ -95,59 +96,64 @@ class Engine:
         while len(self._threads) < threads:
             self._add_thread()
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """Run a function on a thread of the engine, in turn with the batches."""
+    async def call(self, function: Callable[[], T], request: RequestContext | None = None) -> T:
+        """Run a function on a thread of the engine, in turn with the batches.
+
+        Args:
+            function: to run.
+            request: for whom, if for one.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(_Call(function, future))
+        self._inbox.put(_Call(function, future, () if request is None else (request,)))
         return await future
 
     async def submit(
-        self, batch: Batch, wanted: Wanted = NOTHING_MORE, limit: Limit = NO_LIMIT
+        self,
+        batch: Batch,
+        wanted: Wanted = NOTHING_MORE,
+        request: RequestContext | None = None,
     ) -> Result:
         """Predict a batch of any size; the caller's cancellation takes what is queued with it.
 
-        So does the end of the limit. What the model has begun, it finishes; nobody gets it.
+        So does the end of the request's time. What the model has begun, it finishes; nobody gets
+        it.
 
         Raises:
             Overloaded: the queue is full.
-            DeadlineExceeded: not answered within the limit.
+            DeadlineExceeded: not answered in time.
         """
         self._check_room(batch.n)
-        job = self._admit(batch, wanted, limit)
+        job = self._admit(batch, wanted, request or RequestContext())
         try:
-            result = await job.future
+            return _answer(job, await job.future)
         finally:
             self._leave(job)
-        if result is None:
-            raise limit.error()
-        return result
 
     async def submit_together(
-        self, batches: Sequence[Batch], wanted: Wanted = NOTHING_MORE, limit: Limit = NO_LIMIT
+        self,
+        batches: Sequence[Batch],
+        wanted: Wanted = NOTHING_MORE,
+        request: RequestContext | None = None,
     ) -> list[Result]:
         """Predict the batches of one request, which the queue takes whole or not at all.
 
         Raises:
             Overloaded: the queue is full.
-            DeadlineExceeded: not all answered within the limit.
+            DeadlineExceeded: not all answered in time.
         """
-        n = sum(batch.n for batch in batches)
-        self._check_room(n)
-        jobs = [self._admit(batch, wanted, limit) for batch in batches]
-        results: list[Result] = []
+        request = request or RequestContext()
+        self._check_room(sum(batch.n for batch in batches))
+        jobs = [self._admit(batch, wanted, request) for batch in batches]
         try:
-            for job in jobs:
-                result = await job.future
-                if result is None:
-                    raise limit.error()
-                results.append(result)
+            return [_answer(job, await job.future) for job in jobs]
         finally:
             for job in jobs:
                 job.future.cancel()  # those not awaited yet, if the caller was cancelled
                 self._leave(job)
-        return results
 
-    async def stream(self, start: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
+    async def stream(
+        self, start: Callable[[], Iterator[T]], request: RequestContext | None = None
+    ) -> AsyncGenerator[T, None]:
         """The values of an iterator that lives on the model's thread, as the reader asks for them.
 
         Each value is a turn of its own among the batches, so that a slow reader holds up nobody;
@@ -168,14 +174,14 @@ class Engine:
                     iterator.close()
 
         try:
-            while (value := await self.call(advance)) is not _END:
+            while (value := await self.call(advance, request)) is not _END:
                 yield cast("T", value)
         finally:
             self._items -= 1
-            await self.call(close)
+            await self.call(close, request)
 
-    def _admit(self, batch: Batch, wanted: Wanted, limit: Limit) -> Job:
-        job = Job(batch, wanted, self._loop.create_future(), limit.deadline)
+    def _admit(self, batch: Batch, wanted: Wanted, request: RequestContext) -> Job:
+        job = Job(batch, wanted, self._loop.create_future(), request)
         self._items += batch.n
         self._expiry.add(job)
         self._inbox.put(job)
@@ -183,6 +189,8 @@ class Engine:
 
     def _leave(self, job: Job) -> None:
         """The caller is answered, or gone."""
+        if job.unanswered:
+            job.request.cancelled = True
         self._items -= job.n
         self._expiry.discard(job)
         job.batch = None  # what a busy model keeps in the queue is not to hold memory
@@ -258,6 +266,7 @@ class Engine:
     def _run_call(self, call: _Call) -> None:
         if call.future.cancelled():
             return
+        WORKED_ON.set(call.requests)
         try:
             with self._running_here():
                 outcome = call.function()
@@ -274,6 +283,7 @@ class Engine:
         assert self._run is not None, "configure comes before the first submit"
         try:
             merged = Batch.merge([batch.slice(start, stop) for _, batch, start, stop in chunk])
+            WORKED_ON.set([job.request for job, _, _, _ in chunk])
             with self._running_here():
                 result = self._run(merged, chunk[0][0].wanted)
         except BaseException:
@@ -312,6 +322,13 @@ class Engine:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the loop is closed: the process is being cut off
             logger.debug("an answer came after the event loop had ended")
+
+
+def _answer(job: Job, result: Result | None) -> Result:
+    """What a job came to; None is the end of its time."""
+    if result is None:
+        raise job.request.expired()
+    return result
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -13,13 +13,13 @@ from typing import Final, TypeVar
 
 from omi_runtime.batch import Batch, Result, Row, group_rows
 from omi_runtime.card import ModelCard
-from omi_runtime.deadline import CALLER, Limit
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import load_model
 from omi_runtime.machine import usable_cpus
 from omi_runtime.model import Model
+from omi_runtime.request import RequestContext
 from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
 from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
@@ -133,26 +133,35 @@ class ModelHandler:
         if self.lifecycle.state is State.LOADING:
             self.lifecycle.move(State.READY)
 
-    def limit(self, timeout: float | None = None) -> Limit:
-        """Until when a request that has just come has to be answered.
+    def begin(
+        self,
+        interface: str = "",
+        method: str = "",
+        *,
+        request_id: str = "",
+        traceparent: str = "",
+    ) -> RequestContext:
+        """A request that has just come; the transport tells it how long the caller waits.
 
-        The shortest of what the caller allows, and `timeout.run` of model.yaml if given, else
-        `OMI_TIMEOUT`; which holds too until model.yaml has been read.
-
-        Args:
-            timeout: seconds that the caller allows; None if it does not say.
+        It has to be answered within `timeout.run` of model.yaml if given, else `OMI_TIMEOUT`,
+        which holds too until model.yaml has been read; and within what the caller allows.
         """
-        own = self._own_limit
-        if timeout is None or timeout >= own[0]:
-            return Limit(*own)
-        return Limit(timeout, CALLER)
+        seconds, source = self._own_limit
+        return RequestContext(
+            interface,
+            method,
+            request_id=request_id,
+            traceparent=traceparent,
+            seconds=seconds,
+            source=source,
+        )
 
-    async def reload_if_failed(self, limit: Limit | None = None) -> None:
+    async def reload_if_failed(self, request: RequestContext | None = None) -> None:
         """Wait while the model loads; if it failed, load it again, once for all who wait.
 
         Raises:
             ModelNotReady: it failed again, or the process is stopping.
-            DeadlineExceeded: the limit, if there is one, is over; the load goes on.
+            DeadlineExceeded: the request's time, if there is one, is over; the load goes on.
         """
         if self.lifecycle.state is State.FAILED:
             # A task of its own: whoever asked for it may leave, and the others wait for it.
@@ -160,8 +169,8 @@ class ModelHandler:
                 self._reloading = asyncio.create_task(self.load())
                 self._reloading.add_done_callback(_retrieve)
             with suppress(LoadError, SettingsError):  # told by `loaded`
-                await _within(limit, asyncio.shield(self._reloading))
-        await self.loaded(limit)
+                await _within(request, asyncio.shield(self._reloading))
+        await self.loaded(request)
 
     async def become_ready(self) -> None:
         """What a Status asks: `reload_if_failed`, and then whether the model can infer.
@@ -173,78 +182,80 @@ class ModelHandler:
         if not self.ready:
             raise self._not_ready()
 
-    async def loaded(self, limit: Limit | None = None) -> Signature:
+    async def loaded(self, request: RequestContext | None = None) -> Signature:
         """The signature; waits while the model loads.
 
         Raises:
             ModelNotReady: the load failed, or the process is stopping without a model.
-            DeadlineExceeded: the limit, if there is one, is over.
+            DeadlineExceeded: the request's time, if there is one, is over.
         """
         if self._signature is None:
-            await _within(limit, self.lifecycle.wait_for(_is_settled))
+            await _within(request, self.lifecycle.wait_for(_is_settled))
         return self.signature
 
     async def infer(
         self,
         batch: Batch,
         wanted: Wanted = NOTHING_MORE,
-        *,
-        timeout: float | Limit | None = None,
+        request: RequestContext | None = None,
     ) -> Result:
         """Predict a uniform batch: n items in, n answers out, in order.
 
         Args:
             batch: the items.
             wanted: what is asked for beside the outputs.
-            timeout: seconds that the caller allows; or `limit()`, if the request came earlier.
+            request: for whom; by default for somebody who has just come.
 
         Raises:
             InvalidInput: an input is unknown, missing, or of the wrong datatype or shape.
             ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
-        limit = timeout if isinstance(timeout, Limit) else self.limit(timeout)
+        request = request or self.begin()
         signature = self._signature
         if signature is None:
-            signature = await self.loaded(limit)
+            signature = await self.loaded(request)
         check_batch(batch, signature)
         if not batch.n:
             return no_rows(signature)
         assert self._runner is not None, "it comes with the signature"
-        return await self._engine.submit(self._runner.arrange(batch), self._offered(wanted), limit)
+        return await self._engine.submit(
+            self._runner.arrange(batch), self._offered(wanted), request
+        )
 
     async def infer_rows(
         self,
         rows: Iterable[Row | OMIError],
         wanted: Wanted = NOTHING_MORE,
-        *,
-        timeout: float | Limit | None = None,
+        request: RequestContext | None = None,
     ) -> Result:
         """Predict items that need not be alike; an error in place of an item is its answer.
 
         Args:
             rows: the items.
             wanted: what is asked for beside the outputs.
-            timeout: seconds that the caller allows; or `limit()`, if the request came earlier.
+            request: for whom; by default for somebody who has just come.
 
         Raises:
             ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
-        limit = timeout if isinstance(timeout, Limit) else self.limit(timeout)
-        signature = await self.loaded(limit)
+        request = request or self.begin()
+        signature = await self.loaded(request)
         parts, errors = group_rows(check_names(row, signature) for row in rows)
         if len(parts) == 1 and not errors:
-            return await self.infer(parts[0].batch, wanted, timeout=limit)
+            return await self.infer(parts[0].batch, wanted, request)
         for part in parts:
             check_batch(part.batch, signature)
         assert self._runner is not None, "it comes with the signature"
         batches = [self._runner.arrange(part.batch) for part in parts]
-        results = await self._engine.submit_together(batches, self._offered(wanted), limit)
+        results = await self._engine.submit_together(batches, self._offered(wanted), request)
         answered = [(part.rows, result) for part, result in zip(parts, results, strict=True)]
         failed = [([row], Result.failed([error])) for row, error in errors.items()]
         n = sum(len(part.rows) for part in parts) + len(errors)
         return Result.assemble(n, [*answered, *failed]) if n else no_rows(signature)
 
-    async def infer_stream(self, batch: Batch) -> AsyncGenerator[Result, None]:
+    async def infer_stream(
+        self, batch: Batch, request: RequestContext | None = None
+    ) -> AsyncGenerator[Result, None]:
         """Predict a single item: one Result of one row for each value that the model yields.
 
         A model that does not yield answers once. The next value is asked for when the reader asks.
@@ -253,16 +264,17 @@ class ModelHandler:
         Raises:
             OMIError: in place of the value that failed; nothing follows it.
         """
-        signature = await self.loaded()
-        check_batch(batch, signature)
+        request = request or self.begin()
+        signature = await self.loaded(request)
         if not signature.streaming:
-            result = await self._engine.submit(batch)
+            result = await self.infer(batch, NOTHING_MORE, request)
             result.raise_error()
             yield result
             return
+        check_batch(batch, signature)
         assert self._runner is not None
         runner = self._runner
-        values = self._engine.stream(lambda: runner.stream(batch))
+        values = self._engine.stream(lambda: runner.stream(batch), request)
         try:
             async for result in values:
                 yield result
@@ -338,11 +350,11 @@ def _own_limit(card: ModelCard | None, settings: Settings) -> tuple[float, str]:
     return settings.timeout or math.inf, "limit of OMI_TIMEOUT"
 
 
-async def _within(limit: Limit | None, waiting: Awaitable[T]) -> T:
-    """Wait for something, but not beyond the limit."""
-    if limit is None or limit.deadline == math.inf:
+async def _within(request: RequestContext | None, waiting: Awaitable[T]) -> T:
+    """Wait for something, but not beyond the request's time."""
+    if request is None or request.deadline == math.inf:
         return await waiting
     try:
-        return await asyncio.wait_for(waiting, limit.deadline - time.monotonic())
+        return await asyncio.wait_for(waiting, request.deadline - time.monotonic())
     except TimeoutError:
-        raise limit.error() from None
+        raise request.expired() from None

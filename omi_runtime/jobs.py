@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any
 
 from omi_runtime.batch import Batch, Result
+from omi_runtime.request import RequestContext
 from omi_runtime.runner import Wanted
 
 
@@ -22,6 +23,7 @@ class Job:
         "key",
         "n",
         "parts",
+        "request",
         "taken",
         "unanswered",
         "wanted",
@@ -32,11 +34,12 @@ class Job:
         batch: Batch,
         wanted: Wanted,
         future: asyncio.Future[Result | None],
-        deadline: float,
+        request: RequestContext,
     ) -> None:
         self.batch: Batch | None = batch  # None when the caller has been answered or has left
         self.n = batch.n
-        self.deadline = deadline
+        self.request = request
+        self.deadline = request.deadline
         self.wanted = wanted
         self.key = (batch.key, wanted)
         self.future = future

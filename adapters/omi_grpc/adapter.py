@@ -28,8 +28,9 @@ class OMIAdapter:
         servicer = ModzyModelServicer(mount.handler, allow_shutdown=mount.settings.allow_shutdown)
         self._mount = mount
         self._server = GRPCServer(
-            [(servicer.SERVICE, servicer.handlers())],
-            mount.handler.lifecycle,
+            [servicer.service()],
+            mount.handler,
+            mount.interface,
             mount.settings.host,
             mount.port,
         )

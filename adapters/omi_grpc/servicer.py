@@ -8,10 +8,6 @@ is what the messages promise: N outputs for N inputs, always.
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
-
-import grpc
-import grpc.aio
 
 from omi_grpc import convert
 from omi_grpc._pb import model_pb2 as pb
@@ -22,10 +18,9 @@ from omi_runtime.items import ItemCodec
 from omi_runtime.lifecycle import State
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.signature import Signature
+from omi_runtime.transport.calls import Call, Method, Service
 
 logger = logging.getLogger(__name__)
-
-_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ModzyModelServicer:
@@ -36,34 +31,25 @@ class ModzyModelServicer:
         allow_shutdown: `OMI_ALLOW_SHUTDOWN`.
     """
 
-    SERVICE: Final = "ModzyModel"
-
     def __init__(self, handler: ModelHandler, *, allow_shutdown: bool = True) -> None:
         self._handler = handler
         self._allow_shutdown = allow_shutdown
         self._codec: ItemCodec | None = None
         self._was_initialized = False
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """What a server is given to offer the service."""
-        return grpc.method_handlers_generic_handler(
-            self.SERVICE,
+    def service(self) -> Service:
+        """What the transport is given to offer the service."""
+        return Service(
+            "ModzyModel",
             {
-                "Status": grpc.unary_unary_rpc_method_handler(
-                    self.status, pb.StatusRequest.FromString, pb.StatusResponse.SerializeToString
-                ),
-                "Run": grpc.unary_unary_rpc_method_handler(
-                    self.run, pb.RunRequest.FromString, pb.RunResponse.SerializeToString
-                ),
-                "Shutdown": grpc.unary_unary_rpc_method_handler(
-                    self.shutdown,
-                    pb.ShutdownRequest.FromString,
-                    pb.ShutdownResponse.SerializeToString,
-                ),
+                "Status": Method(self.status, pb.StatusRequest),
+                "Run": Method(self.run, pb.RunRequest),
+                "Shutdown": Method(self.shutdown, pb.ShutdownRequest),
             },
+            {code: wire.grpc_status for code, wire in TABLE.items()},
         )
 
-    async def status(self, _request: pb.StatusRequest, _context: _Context) -> pb.StatusResponse:
+    async def status(self, _request: pb.StatusRequest, _call: Call) -> pb.StatusResponse:
         """200 once the model has loaded, 500 if it failed to: the card is filled either way."""
         handler = self._handler
         try:
@@ -76,24 +62,20 @@ class ModzyModelServicer:
         done = "Model Initialized Successfully." if first else "Model Already Initialized."
         return convert.status_response(200, done, handler.card)
 
-    async def run(self, request: pb.RunRequest, context: _Context) -> pb.RunResponse:
+    async def run(self, request: pb.RunRequest, call: Call) -> pb.RunResponse:
         """One output for each input, in order; what concerns one item is told in that item."""
         try:
-            limit = self._handler.limit(context.time_remaining())
-            codec = self._item_codec(await self._handler.loaded(limit))
+            codec = self._item_codec(await self._handler.loaded(call.context))
             rows = [codec.decode(convert.item_from_message(item)) for item in request.inputs]
-            result = await self._handler.infer_rows(rows, _wanted(request), timeout=limit)
+            result = await self._handler.infer_rows(rows, _wanted(request), call.context)
             return convert.run_response(codec.encode(result))
         except Exception as error:  # noqa: BLE001 - N inputs get N outputs, whatever happens
             return self._all_failed(request, error)
 
-    async def shutdown(
-        self, _request: pb.ShutdownRequest, context: _Context
-    ) -> pb.ShutdownResponse:
+    async def shutdown(self, _request: pb.ShutdownRequest, _call: Call) -> pb.ShutdownResponse:
         """Answers, then the process drains and exits 0."""
         if not self._allow_shutdown:
-            refused = NotOffered("Shutdown is switched off by OMI_ALLOW_SHUTDOWN")
-            await context.abort(TABLE[refused.code].grpc_status, refused.message)
+            raise NotOffered("Shutdown is switched off by OMI_ALLOW_SHUTDOWN")
         self._handler.lifecycle.request_stop("Shutdown")
         return pb.ShutdownResponse(
             status_code=200, status="OK", message="Model Shutdown Successfully."

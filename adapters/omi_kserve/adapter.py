@@ -40,7 +40,7 @@ class KServeAdapter:
         """Bind and serve. Raises LoadError if the port is taken."""
         mount = self._mount
         self._server = self._http.HTTPServer(
-            self._app.make_app(mount.handler),
+            self._app.make_app(mount.handler, mount.interface),
             mount.settings.host,
             mount.port,
             access_log=mount.settings.access_log,

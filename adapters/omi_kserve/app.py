@@ -26,7 +26,6 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.transport.http import (
     ASGIApp,
     Dispatcher,
-    Request,
     Response,
     Route,
 )
@@ -37,21 +36,22 @@ ModelName = Annotated[str, PathParameter(description="The served name.")]
 Version = Annotated[str, PathParameter(description="The model's version.")]
 
 
-def make_app(handler: ModelHandler) -> ASGIApp:
-    """All routes around a loaded model."""
+def make_app(handler: ModelHandler, interface: str) -> ASGIApp:
+    """All routes around a loaded model, for `INTERFACE`'s name."""
     v1, v2 = V1Routes(handler), V2Routes(handler)
     name = handler.name
     version = _card(handler).version
+    infer = Route("v2.infer", v2.infer)
     hot: dict[str, dict[str, Route]] = {
-        f"/v1/models/{name}:predict": {"POST": v1.predict},
-        f"/v1/models/{name}:explain": {"POST": v1.explain},
-        f"/v2/models/{name}/infer": {"POST": v2.infer},
-        f"/v2/models/{name}/versions/{version}/infer": {"POST": v2.infer},
+        f"/v1/models/{name}:predict": {"POST": Route("v1.predict", v1.predict)},
+        f"/v1/models/{name}:explain": {"POST": Route("v1.explain", v1.explain)},
+        f"/v2/models/{name}/infer": {"POST": infer},
+        f"/v2/models/{name}/versions/{version}/infer": {"POST": infer},
     }
-    return Dispatcher(hot, _fallback(handler, v1, v2), error_response)
+    return Dispatcher(handler, interface, hot, _fallback(handler), error_response)
 
 
-def _fallback(handler: ModelHandler, v1: V1Routes, v2: V2Routes) -> FastAPI:
+def _fallback(handler: ModelHandler) -> FastAPI:
     app = FastAPI(
         title=handler.name,
         version=_card(handler).version,
@@ -64,12 +64,12 @@ def _fallback(handler: ModelHandler, v1: V1Routes, v2: V2Routes) -> FastAPI:
     app.add_exception_handler(OMIError, _on_error)
     app.add_exception_handler(Exception, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.include_router(_v1_router(handler, v1))
-    app.include_router(_v2_router(handler, v2))
+    app.include_router(_v1_router(handler))
+    app.include_router(_v2_router(handler))
     return app
 
 
-def _v1_router(handler: ModelHandler, routes: V1Routes) -> APIRouter:
+def _v1_router(handler: ModelHandler) -> APIRouter:
     router = APIRouter(tags=["V1"])
 
     @router.get("/")
@@ -81,14 +81,12 @@ def _v1_router(handler: ModelHandler, routes: V1Routes) -> APIRouter:
         return _json({"models": [handler.name]})
 
     @router.post("/v1/models/{model}:predict")
-    async def predict(model: ModelName, request: FastAPIRequest) -> FastAPIResponse:
-        _check_model(handler, model)
-        return await _run(routes.predict, request)
+    async def predict(model: ModelName) -> FastAPIResponse:
+        raise _not_served(handler, model)
 
     @router.post("/v1/models/{model}:explain")
-    async def explain(model: ModelName, request: FastAPIRequest) -> FastAPIResponse:
-        _check_model(handler, model)
-        return await _run(routes.explain, request)
+    async def explain(model: ModelName) -> FastAPIResponse:
+        raise _not_served(handler, model)
 
     @router.get("/v1/models/{model}")
     async def model_ready(model: ModelName) -> FastAPIResponse:
@@ -102,7 +100,7 @@ def _v1_router(handler: ModelHandler, routes: V1Routes) -> APIRouter:
     return router
 
 
-def _v2_router(handler: ModelHandler, routes: V2Routes) -> APIRouter:
+def _v2_router(handler: ModelHandler) -> APIRouter:
     router = APIRouter(tags=["Open Inference Protocol V2"])
 
     @router.get("/v2")
@@ -133,21 +131,23 @@ def _v2_router(handler: ModelHandler, routes: V2Routes) -> APIRouter:
 
     @router.post("/v2/models/{model}/infer")
     @router.post("/v2/models/{model}/versions/{version}/infer")
-    async def infer(
-        model: ModelName, request: FastAPIRequest, version: Version | None = None
-    ) -> FastAPIResponse:
-        _check_model(handler, model, version)
-        return await _run(routes.infer, request)
+    async def infer(model: ModelName, version: Version | None = None) -> FastAPIResponse:
+        raise _not_served(handler, model, version)
 
     return router
 
 
 def _check_model(handler: ModelHandler, model: str, version: str | None = None) -> None:
+    if model != handler.name or version not in (None, _card(handler).version):
+        raise _not_served(handler, model, version)
+
+
+def _not_served(handler: ModelHandler, model: str, version: str | None = None) -> ModelNotFound:
+    """The answer to a name or version of another model; the dispatcher has answered for ours."""
     if model != handler.name:
-        raise ModelNotFound(f"no model {model!r} here, only {handler.name!r}")
+        return ModelNotFound(f"no model {model!r} here, only {handler.name!r}")
     served = _card(handler).version
-    if version is not None and version != served:
-        raise ModelNotFound(f"no version {version!r} of {model!r} here, only {served!r}")
+    return ModelNotFound(f"no version {version!r} of {model!r} here, only {served!r}")
 
 
 def _card(handler: ModelHandler) -> ModelCard:
@@ -157,10 +157,6 @@ def _card(handler: ModelHandler) -> ModelCard:
 
 def _json(content: Any, status: int = 200) -> FastAPIResponse:
     return FastAPIResponse(orjson.dumps(content), status, media_type="application/json")
-
-
-async def _run(route: Route, request: FastAPIRequest) -> FastAPIResponse:
-    return _framed(await route(Request(request.scope, request.receive)))
 
 
 def _framed(response: Response) -> FastAPIResponse:

@@ -29,14 +29,13 @@ class V1Routes:
     async def _infer(self, request: Request, wanted: Wanted) -> Response:
         check_json_media_type(request)
         handler = self._handler
-        limit = handler.limit(request.timeout)
         signature = handler.signature
         items = convert_v1.read_request(await request.body(), signature)
         result: Result
         if isinstance(items, Batch):
-            result = await handler.infer(items, wanted, timeout=limit)
+            result = await handler.infer(items, wanted, request.context)
         else:
-            result = await handler.infer_rows(items, wanted, timeout=limit)
+            result = await handler.infer_rows(items, wanted, request.context)
         body = convert_v1.write_response(
             result,
             signature,

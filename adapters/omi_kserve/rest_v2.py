@@ -21,14 +21,13 @@ class V2Routes:
             raise UnsupportedMediaType("binary tensors are not read here: send the data as JSON")
         check_json_media_type(request)
         handler = self._handler
-        limit = handler.limit(request.timeout)
         signature = handler.signature
         asked = read_request(await request.body(), signature)
         if asked.wanted.explanation and not handler.explains:
             raise NotOffered(f"model {handler.name} has no explain")
         if asked.wanted.drift and not handler.detects_drift:
             raise NotOffered(f"model {handler.name} has no drift")
-        result = await handler.infer(asked.batch, asked.wanted, timeout=limit)
+        result = await handler.infer(asked.batch, asked.wanted, request.context)
         assert handler.card is not None
         body = write_response(asked, result, signature, handler.card, handler.settings.nan)
         return Response(200, body)

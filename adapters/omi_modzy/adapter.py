@@ -28,6 +28,7 @@ class ModzyAdapter:
         settings = mount.settings
         app = make_app(
             mount.handler,
+            mount.interface,
             allow_shutdown=settings.allow_shutdown,
             debug=settings.log_level == "debug",
         )

@@ -25,21 +25,30 @@ from omi_runtime.transport.http import (
 )
 
 
-def make_app(handler: ModelHandler, *, allow_shutdown: bool, debug: bool) -> ASGIApp:
+def make_app(
+    handler: ModelHandler, interface: str, *, allow_shutdown: bool, debug: bool
+) -> ASGIApp:
     """All routes around the handler.
 
     Args:
         handler: the core.
+        interface: as `INTERFACE` names it.
         allow_shutdown: `OMI_ALLOW_SHUTDOWN`.
         debug: answer errors with `technicalInformation`.
     """
     routes = ModzyRoutes(handler, allow_shutdown=allow_shutdown)
     table: dict[str, dict[str, Route]] = {
-        "/status": {"GET": routes.status},
-        "/run": {"POST": routes.run},
-        "/shutdown": {"POST": routes.shutdown},
+        "/status": {"GET": Route("status", routes.status)},
+        "/run": {"POST": Route("run", routes.run)},
+        "/shutdown": {"POST": Route("shutdown", routes.shutdown)},
     }
-    return Dispatcher(table, _NotRouted(table), lambda error: error_answer(error, debug=debug))
+    return Dispatcher(
+        handler,
+        interface,
+        table,
+        _NotRouted(table),
+        lambda error: error_answer(error, debug=debug),
+    )
 
 
 class ModzyRoutes:
@@ -57,17 +66,16 @@ class ModzyRoutes:
 
     async def run(self, request: Request) -> Response:
         """One job: the files of one item in, the files of its answer out."""
-        limit = self._handler.limit(request.timeout)
         job = jobs.read_job(await request.body(), request.media_type)
         # Files may lie on a network's disk: they are no work for the event loop.
         if not self._handler.ready:
             # The specification's order: a bad output directory is told before a failed load.
             await asyncio.to_thread(jobs.make_output_directory, job)
-            await self._handler.reload_if_failed(limit)
+            await self._handler.reload_if_failed(request.context)
         signature = self._handler.signature
         codec = self._item_codec(signature)
         files = await asyncio.to_thread(jobs.open_job, job, signature, codec)
-        result = await self._handler.infer_rows([codec.decode(files)], timeout=limit)
+        result = await self._handler.infer_rows([codec.decode(files)], request=request.context)
         (output,) = codec.encode(result)
         if isinstance(output, OMIError):
             raise output

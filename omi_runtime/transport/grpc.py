@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Final
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from omi_runtime.adapter import Port
-from omi_runtime.lifecycle import Lifecycle
-from omi_runtime.transport import health, reflection
+from omi_runtime.handler import ModelHandler
+from omi_runtime.transport import calls, health, reflection
+from omi_runtime.transport.calls import Service
 from omi_runtime.transport.sockets import bind, cannot_bind
 
 MAX_MESSAGE_BYTES: Final = 250 * 1024 * 1024
@@ -29,10 +29,6 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
-_Context = grpc.aio.ServicerContext[Any, Any]
-_Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-
 SETTLING_SECONDS: Final = 1.0
 """How long a stop waits at most for callers to stop calling."""
 QUIET_SECONDS: Final = 0.1
@@ -43,21 +39,24 @@ class GRPCServer:
     """grpc.aio on one port, started and stopped by an adapter.
 
     Args:
-        services: full service names and their handlers.
-        lifecycle: what health tells of.
+        services: what the adapter answers.
+        handler: the core.
+        interface: as `INTERFACE` names it.
         host: `OMI_HOST`.
         port: what to bind.
     """
 
     def __init__(
         self,
-        services: Sequence[tuple[str, grpc.GenericRpcHandler]],
-        lifecycle: Lifecycle,
+        services: Sequence[Service],
+        handler: ModelHandler,
+        interface: str,
         host: str,
         port: Port,
     ) -> None:
         self._services = services
-        self._lifecycle = lifecycle
+        self._handler = handler
+        self._interface = interface
         self._host = host
         self._port = port
         self._server: grpc.aio.Server | None = None
@@ -70,14 +69,17 @@ class GRPCServer:
         Raises:
             LoadError: the port is taken.
         """
-        names = [name for name, _ in self._services]
+        names = [service.name for service in self._services]
         server = grpc.aio.server(options=_OPTIONS)
-        handlers = [handler for _, handler in self._services]
-        handlers += [health.HealthServicer(self._lifecycle, names).handlers()]
+        of_health = health.HealthServicer(self._handler.lifecycle, names).service()
+        handlers = [
+            calls.generic_handler(service, self._handler, self._interface)
+            for service in (*self._services, of_health)
+        ]
         handlers += reflection.reflection_handlers(
             [*names, health.SERVICE], stopping=self._stopping
         )
-        server.add_generic_rpc_handlers([_Parsing(handler, self._gate) for handler in handlers])
+        server.add_generic_rpc_handlers([_Gated(handler, self._gate) for handler in handlers])
         # gRPC does not say why it cannot bind, so the system is asked first.
         bind(self._host, self._port).close()
         address = f"[{self._host}]" if ":" in self._host else self._host
@@ -131,70 +133,28 @@ class _Gate:
         await asyncio.sleep(min(patience, QUIET_SECONDS))
 
 
-class _Parsing(grpc.GenericRpcHandler):
-    """Refuses what comes after the gate has closed, and bytes that are no message of a method.
-
-    grpc.aio lets the parser's exception through: UNKNOWN for the caller, and a traceback in the
-    log for whoever cares to send nonsense.
-    """
+class _Gated(grpc.GenericRpcHandler):
+    """Refuses what comes after the gate has closed."""
 
     def __init__(self, inner: grpc.GenericRpcHandler, gate: _Gate) -> None:
         self._inner = inner
         self._gate = gate
-        self._methods: dict[str, _Method] = {}
+        self._methods: dict[str, calls.RpcMethod | None] = {}
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Method | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> calls.RpcMethod | None:
         """The method asked for, None if it is not of this service; called for every request."""
         name = handler_call_details.method
-        if name not in self._methods:
+        method = self._methods.get(name)
+        if method is None:
             method = self._inner.service(handler_call_details)
             if method is None:
                 return None
-            self._methods[name] = _parsing(method)
-        return self._methods[name] if self._gate.lets_in() else _TURNED_AWAY
+            self._methods[name] = method
+        return method if self._gate.lets_in() else _TURNED_AWAY
 
 
-def _parsing(method: _Method) -> _Method:
-    """The same method, for a request that may turn out to be nonsense; of one message only."""
-    parse: Callable[[bytes], Any] | None = method.request_deserializer
-    if parse is None or method.request_streaming:
-        return method
-
-    def parse_or_none(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError:
-            return None
-
-    async def answer(request: Any, context: _Context) -> Any:
-        if request is None:
-            await _refuse(context)
-        return await behaviour(request, context)
-
-    async def answers(request: Any, context: _Context) -> AsyncIterator[Any]:
-        if request is None:
-            await _refuse(context)
-        async for message in behaviour(request, context):
-            yield message
-
-    behaviour: Any
-    if method.response_streaming:
-        behaviour = method.unary_stream
-        return grpc.unary_stream_rpc_method_handler(
-            answers, parse_or_none, method.response_serializer
-        )
-    behaviour = method.unary_unary
-    return grpc.unary_unary_rpc_method_handler(answer, parse_or_none, method.response_serializer)
-
-
-async def _turn_away(_request: Any, context: _Context) -> None:
+async def _turn_away(_request: Any, context: calls.ServicerContext) -> None:
     await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping: try another")
 
 
-_TURNED_AWAY: Final[_Method] = grpc.unary_unary_rpc_method_handler(_turn_away)
-
-
-async def _refuse(context: _Context) -> None:
-    await context.abort(
-        grpc.StatusCode.INVALID_ARGUMENT, "the request's bytes are no message of this method's type"
-    )
+_TURNED_AWAY: Final[calls.RpcMethod] = grpc.unary_unary_rpc_method_handler(_turn_away)

@@ -8,17 +8,16 @@ checking protocol).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Final
 
 import grpc
-import grpc.aio
 
+from omi_runtime.errors import ErrorCode, ModelNotFound
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.transport._pb import health_pb2 as pb
+from omi_runtime.transport.calls import Call, Method, Service
 
-SERVICE = "grpc.health.v1.Health"
-
-_Context = grpc.aio.ServicerContext[Any, Any]
+SERVICE: Final = "grpc.health.v1.Health"
 
 
 class HealthServicer:
@@ -28,25 +27,20 @@ class HealthServicer:
         self._lifecycle = lifecycle
         self._names = ("", *service_names)
 
-    async def check(
-        self, request: pb.HealthCheckRequest, context: _Context
-    ) -> pb.HealthCheckResponse:
+    async def check(self, request: pb.HealthCheckRequest, _call: Call) -> pb.HealthCheckResponse:
         """The state now."""
         if request.service not in self._names:
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND,
-                f"no service {request.service!r} here, only {', '.join(self._names[1:])}",
+            raise ModelNotFound(
+                f"no service {request.service!r} here, only {', '.join(self._names[1:])}"
             )
         return self._answer()
 
-    async def list(
-        self, _request: pb.HealthListRequest, _context: _Context
-    ) -> pb.HealthListResponse:
+    async def list(self, _request: pb.HealthListRequest, _call: Call) -> pb.HealthListResponse:
         """The state of every service now."""
         return pb.HealthListResponse(statuses=dict.fromkeys(self._names, self._answer()))
 
     async def watch(
-        self, request: pb.HealthCheckRequest, _context: _Context
+        self, request: pb.HealthCheckRequest, _call: Call
     ) -> AsyncIterator[pb.HealthCheckResponse]:
         """The state now and whenever it changes; ends with the drain, to hold up nothing."""
         if request.service not in self._names:
@@ -63,26 +57,29 @@ class HealthServicer:
                     yield self._answer()
                 return
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """What a server is given to offer the service."""
-        check, both = pb.HealthCheckRequest.FromString, pb.HealthCheckResponse.SerializeToString
-        return grpc.method_handlers_generic_handler(
+    def service(self) -> Service:
+        """What the transport is given to offer the service."""
+        return Service(
             SERVICE,
             {
-                "Check": grpc.unary_unary_rpc_method_handler(self.check, check, both),
-                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, check, both),
-                "List": grpc.unary_unary_rpc_method_handler(
-                    self.list,
-                    pb.HealthListRequest.FromString,
-                    pb.HealthListResponse.SerializeToString,
-                ),
+                "Check": Method(self.check, pb.HealthCheckRequest),
+                "Watch": Method(self.watch, pb.HealthCheckRequest, streams_responses=True),
+                "List": Method(self.list, pb.HealthListRequest),
             },
+            _STATUSES,
         )
 
     def _answer(self) -> pb.HealthCheckResponse:
         serving = self._lifecycle.ready
         status = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
         return pb.HealthCheckResponse(status=status)
+
+
+_STATUSES: Final = {
+    ErrorCode.INVALID_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorCode.MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
+}
 
 
 def _has_left(*, ready: bool) -> Callable[[State], bool]:

@@ -14,12 +14,14 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import uvicorn
 
 from omi_runtime.adapter import Port
 from omi_runtime.errors import InvalidRequest, ModelNotReady, TooLarge, UnsupportedMediaType
+from omi_runtime.handler import ModelHandler
+from omi_runtime.request import RequestContext
 from omi_runtime.transport.sockets import bind
 
 logger = logging.getLogger(__name__)
@@ -48,13 +50,26 @@ class ClientDisconnected(Exception):
 
 
 class Request:
-    """One HTTP request, as the dispatcher hands it to a route."""
+    """One HTTP request, as the dispatcher hands it to a route.
 
-    __slots__ = ("_receive", "headers")
+    Attributes:
+        context: the request as the core knows it; it takes the caller's id, trace and limit of
+            time from the headers `x-request-id`, `traceparent` and `X-Request-Timeout`.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    __slots__ = ("_receive", "context", "headers")
+
+    def __init__(
+        self, scope: Scope, receive: Receive, handler: ModelHandler, interface: str, method: str
+    ) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
+        self.context: RequestContext = handler.begin(
+            interface,
+            method,
+            request_id=self.headers.get(b"x-request-id", b"").decode("latin-1"),
+            traceparent=self.headers.get(b"traceparent", b"").decode("latin-1"),
+        )
 
     @property
     def media_type(self) -> str:
@@ -117,13 +132,24 @@ class Response:
     headers: Sequence[tuple[bytes, bytes]] = field(default=(JSON_HEADER,))
 
 
-Route = Callable[[Request], Awaitable[Response]]
+class Route(NamedTuple):
+    """What answers a path and method.
+
+    Attributes:
+        name: what is asked, in the interface's own words, such as `v2.infer`.
+        answer: gives the response, or raises.
+    """
+
+    name: str
+    answer: Callable[[Request], Awaitable[Response]]
 
 
 class Dispatcher:
     """Answers exact paths itself and hands everything else to a fallback.
 
     Args:
+        handler: the core.
+        interface: as `INTERFACE` names it.
         routes: by path, then by method.
         fallback: an ASGI application for every other path, method and scope type.
         on_error: an exception of a route → the interface's own error answer.
@@ -131,10 +157,14 @@ class Dispatcher:
 
     def __init__(
         self,
+        handler: ModelHandler,
+        interface: str,
         routes: Mapping[str, Mapping[str, Route]],
         fallback: ASGIApp,
         on_error: Callable[[Exception], Response],
     ) -> None:
+        self._handler = handler
+        self._interface = interface
         self._routes = routes
         self._fallback = fallback
         self._on_error = on_error
@@ -145,8 +175,10 @@ class Dispatcher:
         if route is None:
             await self._fallback(scope, receive, send)
             return
+        request = Request(scope, receive, self._handler, self._interface, route.name)
         try:
-            response = await route(Request(scope, receive))
+            request.context.allow(request.timeout)
+            response = await route.answer(request)
         except ClientDisconnected:
             return
         except asyncio.CancelledError:

@@ -16,6 +16,7 @@ from omi_runtime import Model
 from omi_runtime.batch import Batch, Result
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle
+from omi_runtime.request import RequestContext
 from omi_runtime.settings import Settings
 
 T = TypeVar("T")
@@ -73,6 +74,13 @@ def tensor(*values: Any, dtype: str = "<f4", name: str = "x") -> Batch:
     """A batch of one input: the values as one column."""
     column = np.array(values, dtype=dtype)
     return Batch({name: column}, len(column))
+
+
+def within(handler: ModelHandler, seconds: float | None) -> RequestContext:
+    """A request that has just come, whose caller waits so long at most."""
+    request = handler.begin()
+    request.allow(seconds)
+    return request
 
 
 def told(result: Result, output: str = "output") -> list[Any]:

@@ -11,14 +11,22 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
-from handlers import PATIENCE, hold, loaded, reached, run, tensor, told, until
+from handlers import PATIENCE, hold, loaded, reached, run, tensor, told, until, within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omi_runtime import DeadlineExceeded, InvalidInput, Model, Overloaded, Tensor
+from omi_runtime import (
+    DeadlineExceeded,
+    InvalidInput,
+    Model,
+    Overloaded,
+    Tensor,
+    current_request,
+)
 from omi_runtime.batch import Batch
 from omi_runtime.engine import Engine
 from omi_runtime.handler import ModelHandler
+from omi_runtime.request import RequestContext
 from omi_runtime.runner import Wanted
 
 Number = Annotated[np.ndarray, Tensor("FP32")]
@@ -325,7 +333,7 @@ async def test_a_request_that_expires_in_the_queue_never_reaches_the_model() -> 
         stays = asyncio.create_task(handler.infer(tensor(20)))
         for seconds in (0.05, 0.01, 0.03, 0):
             with pytest.raises(DeadlineExceeded, match="the limit that the caller set"):
-                await handler.infer(tensor(10, 11), timeout=seconds)
+                await handler.infer(tensor(10, 11), request=within(handler, seconds))
         assert handler._engine.items == 2, "the room is free again"
         Gated.last.gate.set()
         assert told(await stays) == [40]
@@ -335,11 +343,11 @@ async def test_a_request_that_expires_in_the_queue_never_reaches_the_model() -> 
 
 async def test_a_request_that_came_too_late_never_reaches_an_idle_model() -> None:
     async with loaded(Gated) as handler:
-        late = handler.limit(0.001)
+        late = within(handler, 0.001)
         await until(lambda: time.monotonic() > late.deadline, "it is over")
         for _ in range(20):
             with pytest.raises(DeadlineExceeded):
-                await handler.infer(tensor(1), timeout=late)
+                await handler.infer(tensor(1), request=late)
     assert Gated.last.calls == []
 
 
@@ -354,7 +362,7 @@ async def test_a_request_that_is_being_predicted_expires_while_the_model_goes_on
         assert handler._engine.items == 0, "what nobody waits for takes no room"
         Gated.last.gate.set()
         await until(lambda: not handler._engine.running, "the model has finished")
-        assert told(await handler.infer(tensor(2), timeout=PATIENCE)) == [4]
+        assert told(await handler.infer(tensor(2), request=within(handler, PATIENCE))) == [4]
         assert handler._engine.items == 0
 
 
@@ -364,9 +372,9 @@ async def test_many_requests_expire_each_at_its_own_time() -> None:
         late = []
 
         async def expire(seconds: float) -> None:
-            limit = handler.limit(seconds)
+            limit = within(handler, seconds)
             with pytest.raises(DeadlineExceeded):
-                await handler.infer(tensor(5), timeout=limit)
+                await handler.infer(tensor(5), request=limit)
             late.append(time.monotonic() - limit.deadline)
 
         await asyncio.gather(*(expire(0.02 + i % 7 / 50) for i in range(50)))
@@ -380,7 +388,9 @@ async def test_many_requests_expire_each_at_its_own_time() -> None:
 
 async def test_the_rest_of_a_large_request_is_dropped_when_it_expires() -> None:
     async with loaded(Gated) as handler:
-        large = asyncio.create_task(handler.infer(tensor(1, 2, 3, -4, 5, 6, 7), timeout=0.3))
+        large = asyncio.create_task(
+            handler.infer(tensor(1, 2, 3, -4, 5, 6, 7), request=within(handler, 0.3))
+        )
         await reached(Gated.last.entered, "the first chunk is running")
         with pytest.raises(DeadlineExceeded):
             await large
@@ -397,11 +407,16 @@ async def test_a_request_of_several_parts_expires_whole() -> None:
         first = asyncio.create_task(handler.infer(tensor([-1])))
         await reached(GatedByLength.last.entered, "the model is busy")
         with pytest.raises(DeadlineExceeded):
-            await handler.infer_rows(rows, timeout=0.05)
+            await handler.infer_rows(rows, request=within(handler, 0.05))
         assert handler._engine.items == 1
         GatedByLength.last.gate.set()
         await first
-        assert told(await handler.infer_rows(rows, timeout=PATIENCE)) == [40, 40, 40, 40]
+        assert told(await handler.infer_rows(rows, request=within(handler, PATIENCE))) == [
+            40,
+            40,
+            40,
+            40,
+        ]
     assert GatedByLength.last.calls[0] == [-1]
 
 
@@ -411,12 +426,94 @@ async def test_what_expired_holds_no_memory_while_the_model_is_busy() -> None:
         batch = tensor(1, 2, 3)
         data = weakref.ref(batch.columns["x"])
         with pytest.raises(DeadlineExceeded):
-            await handler.infer(batch, timeout=0.01)
+            await handler.infer(batch, request=within(handler, 0.01))
         del batch
         gc.collect()
         assert data() is None
         Gated.last.gate.set()
         await first
+
+
+# --- what a model knows of its requests ---
+
+
+class Asks(Model):
+    """Says for whom it is being called."""
+
+    max_batch_size = 4
+    last: Any = None
+
+    def load(self) -> None:
+        type(self).last = self
+        self.entered, self.gate, self.seen = threading.Event(), threading.Event(), []
+        self.outside = current_request()
+
+    def predict(self, x: Number) -> Number:
+        request = current_request()
+        if x.min() < 0:
+            assert not request.cancelled
+            self.entered.set()
+            hold(self.gate)
+        self.seen.append((request.ids, request.deadline, request.cancelled))
+        return x
+
+
+class AsksOnTheLoop(Asks):
+    async def predict(self, x: Number) -> Number:
+        await asyncio.sleep(0)
+        request = current_request()
+        self.seen.append((request.ids, request.deadline, request.cancelled))
+        return x
+
+
+async def test_a_model_knows_for_whom_it_is_called() -> None:
+    async with loaded(Asks) as handler:
+        first = handler.begin(request_id="first")
+        busy = asyncio.create_task(handler.infer(tensor(-1), request=first))
+        await reached(Asks.last.entered, "the model is busy")
+        merged = [handler.begin(request_id=name) for name in ("a", "b")]
+        merged[1].allow(PATIENCE)
+        waiting = [asyncio.create_task(handler.infer(tensor(1), request=r)) for r in merged]
+        await asyncio.sleep(0)
+        Asks.last.gate.set()
+        await asyncio.gather(busy, *waiting)
+    assert Asks.last.seen == [
+        (("first",), first.deadline, False),
+        (("a", "b"), merged[0].deadline, False),
+    ]
+
+
+async def test_a_model_knows_when_nobody_waits_any_more() -> None:
+    for leave in (0.05, None):
+        async with loaded(Asks) as handler:
+            request = within(handler, leave)
+            busy = asyncio.create_task(handler.infer(tensor(-1), request=request))
+            await reached(Asks.last.entered, "the model is busy")
+            if leave is None:
+                busy.cancel()
+            await asyncio.gather(busy, return_exceptions=True)
+            Asks.last.gate.set()
+            await until(lambda: bool(Asks.last.seen), "the model has finished")
+        ((_, _, cancelled),) = Asks.last.seen
+        assert cancelled
+
+
+async def test_an_async_model_knows_for_whom_it_is_called() -> None:
+    async with loaded(AsksOnTheLoop) as handler:
+        requests = [handler.begin(request_id=str(i)) for i in range(20)]
+        await asyncio.gather(*(handler.infer(tensor(1), request=r) for r in requests))
+    seen = [name for ids, _, _ in AsksOnTheLoop.last.seen for name in ids]
+    assert sorted(seen) == sorted(r.id for r in requests)
+
+
+async def test_outside_of_a_request_there_is_one_that_never_ends() -> None:
+    async with loaded(Asks):
+        outside = Asks.last.outside
+    assert (outside.id, outside.deadline, outside.cancelled) == ("", math.inf, False)
+
+
+def test_ids_that_are_made_are_all_different() -> None:
+    assert len({RequestContext().id for _ in range(1000)}) == 1000
 
 
 @pytest.mark.parametrize("model", [Sums, SumsOnThreads, SumsOnTheLoop])
@@ -430,7 +527,9 @@ def test_any_mix_of_limits_is_answered_right_or_not_at_all(model: type[Model]) -
             async with loaded(model, threads=3) as handler:
                 answers = await asyncio.gather(
                     *(
-                        handler.infer(tensor(*([i, 1] for i in range(n))), timeout=seconds)
+                        handler.infer(
+                            tensor(*([i, 1] for i in range(n))), request=within(handler, seconds)
+                        )
                         for n, seconds in mix
                     ),
                     return_exceptions=True,

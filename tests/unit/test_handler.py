@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pytest
-from handlers import handler_of, hold, loaded, reached, tensor, told, until
+from handlers import handler_of, hold, loaded, reached, tensor, told, until, within
 
 from omi_runtime import (
     DeadlineExceeded,
@@ -528,9 +528,11 @@ async def test_the_limit_of_a_request(
         files["model.yaml"] = f'specification: "0.4"\ntimeout: {{run: {run}}}\n'
     handler = ModelHandler(Settings(model=str(write(**files)), timeout=operator), Lifecycle())
     await handler.load()
-    limit = handler.limit(caller)
-    assert (limit.seconds, limit.source) == expected
-    result = await handler.infer_rows([{"x": "a"}], timeout=caller)
+    request = within(handler, caller)
+    seconds, source = expected
+    assert request.deadline == request.started + seconds
+    assert request.expired().message == f"not answered within {seconds:.3g} s, the {source}"
+    result = await handler.infer_rows([{"x": "a"}], request=request)
     assert told(result) == ["a"]
     assert await handler.close(1)
 
@@ -555,7 +557,7 @@ async def test_a_models_own_limit_is_kept(write: Any) -> None:
     with pytest.raises(DeadlineExceeded, match=r"within 0.05 s, the timeout.run of model.yaml$"):
         await handler.infer_rows([{"x": "a"}])
     with pytest.raises(DeadlineExceeded, match=r"within 0.01 s, the limit that the caller set$"):
-        await handler.infer_rows([{"x": "a"}], timeout=0.01)
+        await handler.infer_rows([{"x": "a"}], request=within(handler, 0.01))
     assert handler._model
     handler._model.gate.set()  # type: ignore[attr-defined]
     assert await handler.close(30)
@@ -576,11 +578,11 @@ async def test_a_limit_holds_for_a_load_that_is_waited_for() -> None:
         await handler.load()
     waiting = [asyncio.create_task(handler.reload_if_failed()) for _ in range(3)]
     with pytest.raises(DeadlineExceeded):
-        await handler.reload_if_failed(handler.limit(0.02))
+        await handler.reload_if_failed(within(handler, 0.02))
     with pytest.raises(DeadlineExceeded):
-        await handler.loaded(handler.limit(0))
+        await handler.loaded(within(handler, 0))
     with pytest.raises(DeadlineExceeded):
-        await handler.infer(tensor(1), timeout=0.02)
+        await handler.infer(tensor(1), request=within(handler, 0.02))
     waiting.pop(0).cancel()  # the one that began the load: the load goes on
     await asyncio.sleep(0)
     assert handler.lifecycle.state is State.LOADING

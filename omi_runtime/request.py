@@ -1,0 +1,128 @@
+"""One request on its way: who asks for what, until when, and whether anybody still waits.
+
+A transport begins it (`ModelHandler.begin`), the adapter hands it on, the engine watches over its
+time, and the model may look at it (`current_request`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Final
+
+from omi_runtime.errors import DeadlineExceeded
+
+
+class RequestContext:
+    """One request, from its first byte to its answer. It runs from when it is made.
+
+    Attributes:
+        interface: by which interface it came, as `INTERFACE` names it.
+        method: what is asked, in the interface's own words, such as `v2.infer`.
+        id: the caller's own, by `x-request-id`, else one made here.
+        traceparent: W3C trace context as the caller sent it, or empty.
+        started: when it came, a time of `time.monotonic`.
+        deadline: until when it has to be answered, a time of `time.monotonic`; or infinity.
+        cancelled: nobody waits any more: the caller has gone, or has been told that time is over.
+    """
+
+    __slots__ = (
+        "_seconds",
+        "_source",
+        "cancelled",
+        "deadline",
+        "id",
+        "interface",
+        "method",
+        "started",
+        "traceparent",
+    )
+
+    def __init__(
+        self,
+        interface: str = "",
+        method: str = "",
+        *,
+        request_id: str = "",
+        traceparent: str = "",
+        seconds: float = math.inf,
+        source: str = "limit that nobody set",
+    ) -> None:
+        self.interface = interface
+        self.method = method
+        self.id = request_id or _make_id()
+        self.traceparent = traceparent
+        self.started = time.monotonic()
+        self.deadline = self.started + seconds
+        self.cancelled = False
+        self._seconds = seconds
+        self._source = source
+
+    def allow(self, seconds: float | None) -> None:
+        """Take note of how long the caller waits at most; None if it does not say."""
+        if seconds is not None and seconds < self._seconds:
+            self._seconds = seconds
+            self._source = "limit that the caller set"
+            self.deadline = self.started + seconds
+
+    def expired(self) -> DeadlineExceeded:
+        """What the caller of a request whose time is over is told."""
+        return DeadlineExceeded(f"not answered within {self._seconds:.3g} s, the {self._source}")
+
+
+class CurrentRequest:
+    """What a model can know of the requests that it is working on: of one, or of a merged batch.
+
+    A model that takes long may look at `cancelled` now and then, and stop.
+    """
+
+    __slots__ = ("_requests",)
+
+    def __init__(self, requests: Sequence[RequestContext]) -> None:
+        self._requests = requests
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The requests' ids, in the order of their items."""
+        return tuple(dict.fromkeys(request.id for request in self._requests))
+
+    @property
+    def id(self) -> str:
+        """The ids as one text; empty outside of a request."""
+        return ",".join(self.ids)
+
+    @property
+    def traceparent(self) -> str:
+        """W3C trace context of the first request that has one, or empty."""
+        return next((r.traceparent for r in self._requests if r.traceparent), "")
+
+    @property
+    def deadline(self) -> float:
+        """When nobody waits any more, a time of `time.monotonic`; infinity is no limit."""
+        return max((request.deadline for request in self._requests), default=math.inf)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits any more: not one of the callers."""
+        return bool(self._requests) and all(request.cancelled for request in self._requests)
+
+
+def current_request() -> CurrentRequest:
+    """The request that the model is being called for; outside of one, one that never ends."""
+    return CurrentRequest(WORKED_ON.get())
+
+
+WORKED_ON: Final[ContextVar[Sequence[RequestContext]]] = ContextVar("omi_requests", default=())
+"""What the engine's thread is at; the coroutines of an async model inherit it."""
+
+_PREFIX: Final = os.urandom(6).hex()
+_COUNTER: Final = itertools.count(1)
+
+
+def _make_id() -> str:
+    """Unique in the process and most likely in the world; several times cheaper than a UUID."""
+    return f"{_PREFIX}-{os.getpid():x}-{next(_COUNTER):x}"

@@ -1,0 +1,183 @@
+"""What an adapter says of a gRPC service, and what its methods get: a message and a `Call`.
+
+A method raises the core's errors, which become a gRPC status by its service's own table; so does
+the interface's HTTP dispatcher with its routes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from omi_runtime.errors import ErrorCode, InternalError, InvalidRequest, OMIError
+from omi_runtime.handler import ModelHandler
+from omi_runtime.request import RequestContext
+
+logger = logging.getLogger(__name__)
+
+ServicerContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+RpcMethod: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+MALFORMED: Final = InvalidRequest("the request's bytes are no message of this method's type")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of a service.
+
+    Attributes:
+        answer: takes the request's message, or an asynchronous iterator of them, and a `Call`;
+            a coroutine function, or an asynchronous generator if it streams its answers.
+        request: the message's class.
+        streams_requests: whether it takes several messages.
+        streams_responses: whether it gives several.
+    """
+
+    answer: Callable[[Any, Call], Any]
+    request: type[Message]
+    streams_requests: bool = False
+    streams_responses: bool = False
+
+
+@dataclass(frozen=True)
+class Service:
+    """A gRPC service: its full name, its methods by name, and the status of every error."""
+
+    name: str
+    methods: Mapping[str, Method]
+    statuses: Mapping[ErrorCode, grpc.StatusCode]
+
+
+class Call:
+    """One call, as the transport hands it to an adapter's method beside the message.
+
+    Attributes:
+        context: the request as the core knows it, with the call's deadline. In a stream, whose
+            messages are requests of their own, `begin` makes one for each.
+        servicer_context: gRPC's own.
+    """
+
+    __slots__ = ("_handler", "_interface", "_method", "context", "servicer_context")
+
+    def __init__(
+        self,
+        handler: ModelHandler,
+        interface: str,
+        method: str,
+        servicer_context: ServicerContext,
+    ) -> None:
+        self._handler = handler
+        self._interface = interface
+        self._method = method
+        self.servicer_context = servicer_context
+        self.context = self.begin()
+
+    def begin(self) -> RequestContext:
+        """A request that has just come with this call, and has its deadline."""
+        request_id = traceparent = ""
+        for key, value in self.servicer_context.invocation_metadata() or ():
+            if key == "x-request-id":
+                request_id = str(value)
+            elif key == "traceparent":
+                traceparent = str(value)
+        request = self._handler.begin(
+            self._interface, self._method, request_id=request_id, traceparent=traceparent
+        )
+        request.allow(self.servicer_context.time_remaining())
+        return request
+
+
+def generic_handler(
+    service: Service, handler: ModelHandler, interface: str
+) -> grpc.GenericRpcHandler:
+    """What a server is given to offer a service."""
+    methods = {
+        name: _rpc_method(
+            method, _Calls(service, handler, interface, f"{service.name.split('.')[-1]}/{name}")
+        )
+        for name, method in service.methods.items()
+    }
+    return grpc.method_handlers_generic_handler(service.name, methods)
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Makes the calls of one method, and ends those that failed."""
+
+    service: Service
+    handler: ModelHandler
+    interface: str
+    method: str
+
+    def begin(self, context: ServicerContext) -> Call:
+        return Call(self.handler, self.interface, self.method, context)
+
+    async def fail(self, context: ServicerContext, error: Exception) -> NoReturn:
+        if not isinstance(error, OMIError):
+            logger.error("%s failed", self.method, exc_info=error)
+            error = InternalError()
+        await context.abort(self.service.statuses[error.code], error.message)
+        raise error  # never: abort raises
+
+
+def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
+    """The method as gRPC calls it. A request that is nonsense is None, so that nobody logs it.
+
+    grpc.aio lets the parser's exception through: UNKNOWN for the caller, and a traceback in the
+    log for whoever cares to send nonsense.
+    """
+
+    def parse(data: bytes) -> Message | None:
+        try:
+            return method.request.FromString(data)
+        except DecodeError:
+            return None
+
+    async def answer(message: Any, context: ServicerContext) -> Any:
+        try:
+            return await method.answer(_checked(message), calls.begin(context))
+        except Exception as error:  # noqa: BLE001 - the service's table maps every exception
+            await calls.fail(context, error)
+
+    async def answers(message: Any, context: ServicerContext) -> AsyncIterator[Any]:
+        try:
+            async for response in method.answer(_checked(message), calls.begin(context)):
+                yield response
+        except Exception as error:  # noqa: BLE001 - the service's table maps every exception
+            await calls.fail(context, error)
+
+    kind = (method.streams_requests, method.streams_responses)
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[kind]
+    behaviour: Any = answers if method.streams_responses else answer
+    return make(behaviour, parse, _serialize)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _checked(message: Any) -> Any:
+    """The message, or each of a stream's.
+
+    Raises:
+        InvalidRequest: its bytes were no message.
+    """
+    if message is None:
+        raise MALFORMED
+    return message if isinstance(message, Message) else _checked_each(message)
+
+
+async def _checked_each(messages: AsyncIterator[Message | None]) -> AsyncIterator[Message]:
+    async for message in messages:
+        yield _checked(message)
