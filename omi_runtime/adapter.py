@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
 from omi_runtime import environment
 from omi_runtime.environment import SettingsGroup
 from omi_runtime.errors import SettingsError
-from omi_runtime.handler import ModelHandler
 from omi_runtime.settings import Settings
+
+if TYPE_CHECKING:
+    # It brings numpy, and a supervisor of workers chooses adapters and does without.
+    from omi_runtime.handler import ModelHandler
 
 GROUP: Final = "omi_runtime.adapters"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
@@ -12,14 +11,7 @@ import orjson
 
 from omi_runtime import datatypes
 from omi_runtime.errors import InferenceFailed, InvalidInput
-
-
-class NanPolicy(StrEnum):
-    """What becomes of NaN and infinity in JSON, which has no word for them (`OMI_NAN`)."""
-
-    ERROR = "error"
-    NULL = "null"
-    STRING = "string"
+from omi_runtime.nan import NanPolicy as NanPolicy  # noqa: PLC0414 - it belongs here: see there
 
 
 def load_json(data: bytes | memoryview) -> Any:

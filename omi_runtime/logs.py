@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import orjson
 
+from omi_runtime.errors import StartupError
+
 _SERVER_LOGGERS: Final = ("uvicorn", "grpc", "asyncio")
 
 
@@ -43,6 +45,12 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
+
+
+def fail(error: StartupError) -> int:
+    """Say why the process cannot start, on one line; returns the exit code."""
+    print(f"omi: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - logs may not be set up
+    return error.exit_code
 
 
 def configure(

@@ -1,4 +1,4 @@
-"""From the environment to an exit code: settings → model → adapters → wait → drain."""
+"""One process that serves: model → adapters → wait for the stop event → drain → exit code."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from omi_runtime import environment, loading, logs, machine
-from omi_runtime.adapter import Adapter, Choice, Mount, choose_adapters
+from omi_runtime import logs, machine
+from omi_runtime.adapter import Adapter, Choice, Mount
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle, State
@@ -26,32 +26,10 @@ CLOSING_SECONDS: Final = 0.5
 """What the model always gets to close, beyond the grace if need be."""
 
 
-def main(environ: Mapping[str, str] | None = None) -> int:
-    """Serve until asked to stop; returns the exit code (ARCHITECTURE: 0, 1, 2 or 3)."""
-    environ = os.environ if environ is None else environ
-    try:
-        settings = environment.read(Settings, environ)
-        choices, warnings = choose_adapters(settings, environ)
-        loading.check_source(settings.model_source())
-    except StartupError as error:
-        return fail(error)
-    packages = {choice.adapter.__module__.partition(".")[0] for choice in choices}
-    logs.configure(
-        settings.log_level,
-        settings.log_format,
-        access_log=settings.access_log,
-        packages=packages,
-    )
-    for warning in warnings:
-        logger.warning(warning)
+def run(settings: Settings, choices: Sequence[Choice], environ: Mapping[str, str]) -> int:
+    """Serve until asked to stop; returns the exit code."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(Process(settings, choices, environ).run())
-
-
-def fail(error: StartupError) -> int:
-    """Say why the process cannot start, on one line; returns the exit code."""
-    print(f"omi: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - logs may not be set up
-    return error.exit_code
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -82,7 +60,7 @@ class Process:
         try:
             await self._serve(adapters)
         except StartupError as error:
-            code = fail(error)
+            code = logs.fail(error)
         drained = await self._drain(adapters, failed=code != EXIT_STOPPED)
         code = code if drained or code else EXIT_CUT_OFF
         if not drained or self._handler.running:

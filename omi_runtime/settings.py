@@ -20,7 +20,7 @@ from omi_runtime.environment import (
     parse_switch,
     setting,
 )
-from omi_runtime.jsontext import NanPolicy
+from omi_runtime.nan import NanPolicy
 
 
 def _interfaces(text: str) -> tuple[str, ...]:

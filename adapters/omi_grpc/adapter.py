@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import orjson
 
-from omi_runtime import examples
 from omi_runtime.adapter import Mount
 from omi_runtime.environment import SettingsGroup
 
@@ -47,6 +46,8 @@ class OMIAdapter:
 
     def example_request(self) -> str:
         """A grpcurl line; protobuf's JSON has bytes as base64."""
+        from omi_runtime import examples  # noqa: PLC0415 - it brings numpy
+
         files = examples.files(self._mount.handler.signature)
         item = {name: base64.b64encode(data).decode() for name, data in files.items()}
         body = orjson.dumps({"inputs": [{"input": item}]}).decode()

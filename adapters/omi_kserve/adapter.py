@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
-from omi_runtime import examples
 from omi_runtime.adapter import Mount
 from omi_runtime.environment import SettingsGroup
 
@@ -54,6 +53,8 @@ class KServeAdapter:
 
     def example_request(self) -> str:
         """A curl line for V1, which takes every kind of model."""
+        from omi_runtime import examples  # noqa: PLC0415 - it brings numpy
+
         handler = self._mount.handler
         body = orjson.dumps({"instances": [examples.instance(handler.signature)]}).decode()
         return f"curl -s localhost:{self.port}/v1/models/{handler.name}:predict -d '{body}'"

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import orjson
 
-from omi_runtime import examples
 from omi_runtime.adapter import Mount
 from omi_runtime.environment import SettingsGroup
 
@@ -47,6 +46,8 @@ class ModzyAdapter:
 
     def example_request(self) -> str:
         """Writes the input, posts the job, shows the answer."""
+        from omi_runtime import examples  # noqa: PLC0415 - it brings numpy
+
         files = examples.files(self._mount.handler.signature)
         writes = [
             f"printf %b {shlex.quote(_octal(data))} > /tmp/omi-in/{shlex.quote(name)}"

@@ -12,17 +12,17 @@ from omi_runtime.machine import limit_numeric_threads, usable_cpus
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the `omi` script; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    limit_numeric_threads(usable_cpus())  # before anything imports numpy
     if arguments[:1] == ["serve"] and not any(word.startswith("-") for word in arguments[1:2]):
         # Until `serve` has its own way to stop, there is nothing to finish; and as a container's
         # first process this one would not even be ended by the signal.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        from omi_runtime import serve  # noqa: PLC0415
+        from omi_runtime import launch  # noqa: PLC0415
 
         if len(arguments) == 2:
             os.environ["OMI_MODEL"] = arguments[1]
         if len(arguments) <= 2:
-            return serve.main()
+            return launch.main()
+    limit_numeric_threads(usable_cpus())  # before anything imports numpy
     from omi_runtime.cli.commands import omi  # noqa: PLC0415
 
     return omi.main(arguments, prog_name="omi")  # ends with SystemExit

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 import orjson
 
-from omi_runtime import __version__, environment, logs, serve
+from omi_runtime import __version__, environment, launch, logs
 from omi_runtime.cli import report
 from omi_runtime.errors import InvalidInput, OMIError, StartupError
 from omi_runtime.handler import ModelHandler
@@ -39,7 +39,7 @@ def serve_command(model: str | None, *, print_config: bool) -> None:
     if model is not None:
         os.environ["OMI_MODEL"] = model
     if not print_config:
-        raise SystemExit(serve.main())
+        raise SystemExit(launch.main())
     try:
         click.echo(report.configuration(os.environ))
     except StartupError as error:
@@ -149,4 +149,4 @@ def _with_model(model: str | None, ask: Callable[[ModelHandler], Any]) -> Any:
 
 
 def _fail(error: StartupError) -> NoReturn:
-    raise SystemExit(serve.fail(error))
+    raise SystemExit(logs.fail(error))
