@@ -137,15 +137,22 @@ def from_raw(data: bytes | memoryview, datatype: str, count: int | None = None) 
 
 def to_raw(array: Array, datatype: str) -> bytes:
     """The inverse of from_raw, for an array of the dtype that DTYPES gives for `datatype`."""
+    return bytes(view_raw(array, datatype))
+
+
+def view_raw(array: Array, datatype: str) -> bytes | memoryview:
+    """`to_raw` without a copy where the array already lies in memory as on the wire."""
     if datatype == "BYTES":
-        return _frame(array.ravel().tolist())
+        return frame(array.ravel().tolist())
     if datatype == "BF16":
         bits = np.ascontiguousarray(array, "<f4").view("<u4")
         rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
         # Rounding must not carry a NaN's mantissa into infinity.
         words = np.where(np.isnan(array), (bits >> np.uint32(16)) | np.uint32(0x40), rounded >> 16)
         return words.astype("<u2").tobytes()
-    return np.ascontiguousarray(array, DTYPES[datatype]).tobytes()
+    if not array.size:
+        return b""  # of which there is no flat view
+    return np.ascontiguousarray(array, DTYPES[datatype]).reshape(-1).view(np.uint8).data
 
 
 def object_array(values: Sequence[Any], shape: tuple[int, ...] | None = None) -> Array:
@@ -279,7 +286,8 @@ def _unframe(data: memoryview) -> Array:
     return object_array(elements)
 
 
-def _frame(elements: Iterable[bytes]) -> bytes:
+def frame(elements: Iterable[bytes]) -> bytes:
+    """BYTES elements in the raw form, a little-endian uint32 length before each."""
     parts: list[bytes] = []
     for element in elements:
         if len(element) > _MAX_BYTES_ELEMENT:

@@ -15,7 +15,7 @@ from fastapi import Request as FastAPIRequest
 from fastapi import Response as FastAPIResponse
 from starlette.exceptions import HTTPException
 
-from omi_kserve.convert_v2_response import model_metadata
+from omi_kserve.convert_v2 import model_metadata
 from omi_kserve.errors import error_response
 from omi_kserve.rest_v1 import V1Routes
 from omi_kserve.rest_v2 import V2Routes

@@ -1,59 +1,118 @@
-"""Open Inference Protocol V2 infer requests → the core's types; pure functions.
+"""Bodies of Open Inference Protocol V2 infer requests → the core's types; pure functions.
 
-Tensors travel with the batch dimension first; a tensor without it, told by its rank, is one item
-and is answered without one. Text, Json and Bytes are BYTES: UTF-8, JSON text, and the bytes.
+A body is JSON; or, with the binary tensor extension, JSON and after it the tensors whose
+`parameters.binary_data_size` says so, in the order of the inputs; the header
+`Inference-Header-Content-Length` says how long the JSON is. With length 0, the raw form, there is
+none: the whole body is the only input. (Triton, docs/protocol/extension_binary_data.md)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from omi_runtime import codecs, datatypes
-from omi_runtime.batch import Batch, Column, Result
-from omi_runtime.datatypes import Array
-from omi_runtime.errors import InvalidInput, InvalidRequest, OMIError
-from omi_runtime.runner import NOTHING_MORE, Wanted
-from omi_runtime.signature import Bytes, Field, Signature, Tensor, Text
+from omi_kserve import convert_v2
+from omi_kserve.convert_v2 import InferRequest, InputTensor, datatype_of, item_shape_of
+from omi_runtime import datatypes
+from omi_runtime.errors import InvalidInput, InvalidRequest, NotOffered
+from omi_runtime.signature import Field, Signature, Tensor
 
-EXPLAIN: Final = "explain"
-DETECT_DRIFT: Final = "detect_drift"
-"""Request parameters of this runtime's own, and the names of the outputs that answer them."""
+HEADER_LENGTH: Final = b"inference-header-content-length"
+BINARY_SIZE: Final = "binary_data_size"
+_BINARY: Final = "binary_data"
+_ALL_BINARY: Final = "binary_data_output"
+_NO_PARAMETERS: Final[Mapping[str, Any]] = {}
 
-_MOST_EMPTY_ITEMS: Final = 65_536
-"""Other items cost their sender bytes; of these a few bytes could ask for billions."""
+_NOT_OFFERED: Final = {
+    "classification": "classification",
+    "shared_memory_region": "shared memory",
+}
+"""Parameters of Triton's that change what a tensor is: to ignore them would be a wrong answer."""
 
 
-@dataclass(frozen=True)
-class InferRequest:
-    """What an infer request asks for.
+@dataclass(frozen=True, slots=True)
+class BodyRequest:
+    """An infer request, and which of its outputs are to be sent in binary.
 
     Attributes:
-        id: echoed if given, else None.
-        batched: whether the tensors have the batch dimension.
-        outputs: the requested outputs in the order asked for, or None for all.
-        wanted: explanation and drift, of the request's parameters.
+        all_binary: what holds for outputs that are not named in `binary`.
+        binary: by output name, what the request says of that output.
     """
 
-    id: str | None
-    batch: Batch
-    batched: bool
-    outputs: list[str] | None
-    wanted: Wanted
+    infer: InferRequest
+    all_binary: bool = False
+    binary: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+
+    def is_binary(self, output: str) -> bool:
+        """Whether an output is to be sent in binary."""
+        return self.binary.get(output, self.all_binary)
 
 
-def read_request(body: bytes, signature: Signature) -> InferRequest:
+def read_request(body: bytes, header_length: bytes | None, signature: Signature) -> BodyRequest:
     """Parse and check an infer request.
+
+    Args:
+        body: the whole of it.
+        header_length: the value of `Inference-Header-Content-Length`, if there is one.
+        signature: of the model.
 
     Raises:
         InvalidRequest: the body as a whole is malformed.
         InvalidInput: a tensor is; names it.
+        NotOffered: it asks for another of Triton's extensions.
     """
+    if header_length is None:
+        return _read_json(body, None, signature)
+    length = _read_length(header_length, len(body))
+    if not length:
+        return _read_only_input(body, signature)
+    view = memoryview(body)
+    return _read_json(view[:length], _Binary(view[length:]), signature)
+
+
+class _Binary:
+    """What follows the JSON; the tensors take their bytes from it in turn."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+
+    def take(self, size: Any, name: str) -> memoryview:
+        if type(size) is not int or size < 0:
+            raise InvalidRequest(
+                f"input {name!r}: parameters.{BINARY_SIZE}: expected a whole number, 0 or more"
+            )
+        if size > len(self._data):
+            raise InvalidRequest(
+                f"input {name!r}: parameters.{BINARY_SIZE} is {size}, and {len(self._data)} bytes "
+                "are left of the body"
+            )
+        taken, self._data = self._data[:size], self._data[size:]
+        return taken
+
+    def check_taken(self) -> None:
+        if self._data:
+            raise InvalidRequest(f"the body has {len(self._data)} bytes that belong to no input")
+
+
+def _read_length(text: bytes, size: int) -> int:
+    if not text.isdigit() or len(text) > len(str(size)) or int(text) > size:
+        raise InvalidRequest(
+            f"Inference-Header-Content-Length {text.decode('latin-1')!r} is no length of the JSON "
+            f"in a body of {size} bytes"
+        )
+    return int(text)
+
+
+def _read_json(
+    text: bytes | memoryview, binary: _Binary | None, signature: Signature
+) -> BodyRequest:
     try:
-        content = orjson.loads(body)
+        content = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
@@ -61,41 +120,19 @@ def read_request(body: bytes, signature: Signature) -> InferRequest:
     request_id = content.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise InvalidRequest("id: expected a string")
-    _check_parameters(content, "parameters")
-    tensors = _objects(content, "inputs")
-    columns: dict[str, Column] = {}
-    kinds: set[bool] = set()
-    for tensor in tensors:
-        name, column, batched = _read_tensor(tensor, signature)
-        if name in columns:
-            raise InvalidRequest(f"input {name!r} is given twice")
-        columns[name] = column
-        kinds.add(batched)
-    if len(kinds) > 1:
-        raise InvalidInput("some inputs have a batch dimension and some have not: give all one")
-    sizes = {name: len(column) for name, column in columns.items()}
-    if len(set(sizes.values())) > 1:
-        raise InvalidInput(f"the inputs have different batch sizes: {sizes}")
-    n = next(iter(sizes.values()), 0)
-    if not sizes and signature.required_names:
-        raise InvalidInput(f"inputs: expected {', '.join(signature.input_names)}")
-    return InferRequest(
-        request_id,
-        Batch(columns, n),
-        kinds != {False},
-        _read_outputs(content, signature),
-        _read_wanted(content),
+    parameters = _read_parameters(content, "parameters")
+    tensors = [_read_tensor(tensor, binary) for tensor in _objects(content, "inputs")]
+    if binary is not None:
+        binary.check_taken()
+    outputs = _read_outputs(content)
+    infer = convert_v2.read_request(
+        signature, tensors, request_id=request_id, outputs=list(outputs), parameters=parameters
     )
-
-
-def datatype_of(field: Field) -> str:
-    """The V2 datatype that a field travels as."""
-    return field.marker.datatype if isinstance(field.marker, Tensor) else "BYTES"
-
-
-def item_shape_of(field: Field) -> tuple[int, ...]:
-    """The shape of one item, which the batch dimension precedes."""
-    return field.marker.shape if isinstance(field.marker, Tensor) else ()
+    return BodyRequest(
+        infer,
+        _read_switch(parameters, _ALL_BINARY, "parameters") or False,
+        {name: asked for name, asked in outputs.items() if asked is not None},
+    )
 
 
 def _objects(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -105,128 +142,106 @@ def _objects(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return members
 
 
-def _check_parameters(content: dict[str, Any], where: str) -> None:
+def _read_parameters(content: dict[str, Any], where: str) -> Mapping[str, Any]:
     parameters = content.get("parameters")
     if parameters is None:
-        return
+        return _NO_PARAMETERS
     if not isinstance(parameters, dict):
         raise InvalidRequest(f"{where}: expected an object")
     for name, value in parameters.items():
         if not isinstance(value, str | int | float | bool):
             raise InvalidRequest(f"{where}.{name}: expected a string, number or boolean")
+        if name in _NOT_OFFERED:
+            raise NotOffered(f"{where}.{name}: {_NOT_OFFERED[name]} is not offered here")
+    return parameters
 
 
-def _read_wanted(content: dict[str, Any]) -> Wanted:
-    parameters = content.get("parameters") or {}
-    wanted = Wanted(*(_read_switch(parameters, name) for name in (EXPLAIN, DETECT_DRIFT)))
-    return wanted if any(wanted) else NOTHING_MORE
-
-
-def _read_switch(parameters: dict[str, Any], name: str) -> bool:
-    value = parameters.get(name, False)
-    if not isinstance(value, bool):
-        raise InvalidRequest(f"parameters.{name}: expected a boolean")
+def _read_switch(parameters: Mapping[str, Any], name: str, where: str) -> bool | None:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequest(f"{where}.{name}: expected a boolean")
     return value
 
 
-def _read_outputs(content: dict[str, Any], signature: Signature) -> list[str] | None:
+def _read_outputs(content: dict[str, Any]) -> dict[str, bool | None]:
+    """The outputs asked for, in order, each with what is said of its form."""
     if content.get("outputs") is None:
-        return None
-    known = [field.name for field in signature.outputs]
-    names = []
+        return {}
+    asked: dict[str, bool | None] = {}
     for output in _objects(content, "outputs"):
         name = output.get("name")
-        if name not in known:
-            raise InvalidInput(f"unknown output {name!r}: this model gives {', '.join(known)}")
-        _check_parameters(output, f"output {name!r}: parameters")
-        names.append(name)
-    return names or None
+        if not isinstance(name, str):
+            raise InvalidRequest("outputs: every output needs a name")
+        if name in asked:
+            raise InvalidRequest(f"output {name!r} is asked for twice")
+        where = f"output {name!r}: parameters"
+        asked[name] = _read_switch(_read_parameters(output, where), _BINARY, where)
+    return asked
 
 
-def _read_tensor(tensor: dict[str, Any], signature: Signature) -> tuple[str, Column, bool]:
-    """The name, the column of n items, and whether the batch dimension was there."""
+def _read_tensor(tensor: dict[str, Any], binary: _Binary | None) -> InputTensor:
     name = tensor.get("name")
     if not isinstance(name, str):
         raise InvalidRequest("inputs: every tensor needs a name")
-    field = signature.input_by_name.get(name)
-    if field is None:
-        known = ", ".join(signature.input_names)
-        raise InvalidInput(f"unknown input {name!r}: this model takes {known}")
-    _check_parameters(tensor, f"input {name!r}: parameters")
-    datatype = datatype_of(field)
-    if tensor.get("datatype") != datatype:
-        raise InvalidInput(
-            f"input {name!r}: has datatype {tensor.get('datatype')!r}, expected {datatype}"
-        )
-    shape = _read_shape(tensor, name)
-    batched = _has_batch_dimension(shape, field, name)
-    if "data" not in tensor:
-        raise InvalidInput(f"input {name!r}: data is missing")
-    try:
-        array = _read_data(tensor["data"], datatype, shape)
-    except InvalidInput as error:
-        raise InvalidInput(f"input {name!r}: {error.message}") from None
-    return name, _from_bytes(field, array if batched else array[None]), batched
-
-
-def _read_shape(tensor: dict[str, Any], name: str) -> tuple[int, ...]:
+    parameters = _read_parameters(tensor, f"input {name!r}: parameters")
     shape = tensor.get("shape")
     if not isinstance(shape, list) or not all(
         type(size) is int and 0 <= size < 2**63 for size in shape
     ):
         raise InvalidInput(f"input {name!r}: shape has to be a list of whole numbers, 0 or more")
-    return tuple(shape)
+    return InputTensor(name, tensor.get("datatype"), shape, _data(tensor, parameters, binary, name))
 
 
-def _has_batch_dimension(shape: tuple[int, ...], field: Field, name: str) -> bool:
-    item_shape = item_shape_of(field)
-    rank = len(shape) - len(item_shape)
-    item = shape[1:] if rank == 1 else shape
-    if rank not in (0, 1) or any(
-        want not in (-1, have) for want, have in zip(item_shape, item, strict=True)
-    ):
-        raise InvalidInput(f"input {name!r}: has shape {list(shape)}, expected {[-1, *item_shape]}")
-    if rank == 1 and 0 in item and shape[0] > _MOST_EMPTY_ITEMS:
-        raise InvalidInput(
-            f"input {name!r}: has {shape[0]} items without an element, more than "
-            f"{_MOST_EMPTY_ITEMS}"
+def _data(
+    tensor: dict[str, Any], parameters: Mapping[str, Any], binary: _Binary | None, name: str
+) -> Any:
+    if BINARY_SIZE not in parameters:
+        if "data" not in tensor:
+            raise InvalidInput(f"input {name!r}: data is missing")
+        return tensor["data"]
+    if "data" in tensor:
+        raise InvalidRequest(
+            f"input {name!r}: has both data and parameters.{BINARY_SIZE}: give one"
         )
-    return rank == 1
+    if binary is None:
+        raise InvalidRequest(
+            f"input {name!r}: parameters.{BINARY_SIZE} needs the header "
+            "Inference-Header-Content-Length"
+        )
+    return binary.take(parameters[BINARY_SIZE], name)
 
 
-def _read_data(data: Any, datatype: str, shape: tuple[int, ...]) -> Array:
-    """Nested or flat lists in row-major order, as an array of `shape`."""
-    if not isinstance(data, list):
-        if shape:
-            raise InvalidInput("data has to be a list")
-        data = [data]
-    array = datatypes.from_json(data, datatype)
-    count = math.prod(shape)
-    if array.size != count:
-        raise InvalidInput(f"data has {array.size} elements, shape {list(shape)} needs {count}")
-    if array.ndim > 1 and array.shape != shape:
-        raise InvalidInput(f"data is nested as {list(array.shape)}, shape says {list(shape)}")
-    try:
-        return array.reshape(shape)
-    except ValueError:  # nothing times sizes that no array can have
-        raise InvalidInput(f"shape {list(shape)} is larger than an array can be") from None
+def _read_only_input(body: bytes, signature: Signature) -> BodyRequest:
+    """The raw form: the body is the input, its shape follows from the size, answers are binary."""
+    required = signature.required_names
+    names = required if len(required) == 1 else signature.input_names
+    if len(names) != 1:
+        raise InvalidRequest(
+            "Inference-Header-Content-Length 0: a body without JSON is for models with one input, "
+            f"and this one takes {', '.join(names)}"
+        )
+    field = signature.input_by_name[names[0]]
+    datatype = datatype_of(field)
+    data = body if datatype != "BYTES" else datatypes.frame([body])
+    tensor = InputTensor(field.name, datatype, _raw_shape(len(body), field), data)
+    return BodyRequest(convert_v2.read_request(signature, [tensor]), all_binary=True)
 
 
-def _from_bytes(field: Field, array: Array) -> Column:
-    """BYTES elements as what the field declares."""
-    marker = field.marker
-    if isinstance(marker, Tensor):
-        return array
-    elements: list[bytes] = array.tolist()
-    if isinstance(marker, Bytes):
-        return elements
-    media_type = codecs.TEXT if isinstance(marker, Text) else codecs.JSON
-    column: list[Any] = []
-    errors: dict[int, OMIError] = {}
-    for row, element in enumerate(elements):
-        try:
-            column.append(codecs.decode(field, media_type, element))
-        except InvalidInput as error:
-            errors[row] = error
-    Result({}, len(elements), errors).raise_error()
-    return column
+def _raw_shape(size: int, field: Field) -> list[int]:
+    """The shape of a body; the batch size if nothing else varies, else one item's dimension."""
+    marker, label = field.marker, f"input {field.name!r}"
+    item = list(item_shape_of(field))
+    if not isinstance(marker, Tensor) or marker.datatype == "BYTES":
+        if any(size not in (1, -1) for size in item):
+            raise InvalidRequest(f"{label}: a body without JSON holds one element, not {item}")
+        return [1] * (len(item) + 1)
+    known = math.prod(n for n in item if n != -1) * datatypes.element_size(marker.datatype)
+    if item.count(-1) > 1:
+        raise InvalidRequest(f"{label}: a body without JSON does not tell its shape, of {item}")
+    if not known or size % known:
+        raise InvalidInput(
+            f"{label}: has {size} bytes, not a multiple of {known} for {marker.datatype} {item}"
+        )
+    if -1 in item:
+        return [1, *(size // known if n == -1 else n for n in item)]
+    return [size // known, *item]

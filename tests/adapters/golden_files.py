@@ -13,6 +13,8 @@
 
     {"predictions":["A"]}
 
+Lines of a body that open with `+ ` are bytes in hexadecimal, which follow what is above them.
+
 A request has the headers that are written and, beside Content-Length and Host, no others. Of an
 answer the body is compared byte for byte, where `…` stands for any text; a header that is not
 written is not looked at, but every answer is JSON and has the length that it says.
@@ -66,6 +68,15 @@ def read(name: str) -> list[Exchange]:
     return exchanges
 
 
+def to_bytes(body: str) -> bytes:
+    """A body as it is sent: text, and after it the bytes that are written in hexadecimal."""
+    lines = body.split("\n")
+    text = "\n".join(line for line in lines if not line.startswith("+ "))
+    return text.encode() + b"".join(
+        bytes.fromhex(line[2:]) for line in lines if line.startswith("+ ")
+    )
+
+
 def matches(expected: str, actual: str) -> bool:
     """Whether the texts are equal, but for what `…` stands for."""
     parts = [re.escape(part) for part in expected.split(ANYTHING)]
@@ -115,13 +126,20 @@ def announce(address: str, path: str, length: int) -> Answer:
 
 def replay(exchange: Exchange, address: str) -> None:
     """Send the request and compare the answer."""
-    answer = send(address, exchange.method, exchange.path, exchange.body.encode(), exchange.headers)
-    text = answer.body.decode()
-    assert matches(exchange.answer, text), f"expected {exchange.answer}\n     got {text}"
+    body = to_bytes(exchange.body)
+    answer = send(address, exchange.method, exchange.path, body, exchange.headers)
+    expected, actual = to_bytes(exchange.answer), answer.body
+    matched = matches(_legible(expected), _legible(actual))
+    assert matched, f"expected {expected!r}\n     got {actual!r}"
     assert answer.status == exchange.status
     written = {"content-type": "application/json"} | exchange.answer_headers
     assert {name: answer.headers.get(name) for name in written} == written
     assert answer.headers["content-length"] == str(len(answer.body))
+
+
+def _legible(body: bytes) -> str:
+    """A character for every byte, for not all are UTF-8; but for what stands for any text."""
+    return body.decode("latin-1").replace(ANYTHING.encode().decode("latin-1"), ANYTHING)
 
 
 def _receive(connection: http.client.HTTPConnection) -> Answer:
