@@ -13,7 +13,9 @@ a chunk is whatever waits when a thread comes for it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
 import queue
 import threading
 import time
@@ -39,10 +41,10 @@ class _Call(NamedTuple):
     function: Callable[[], Any]
     future: asyncio.Future[Any]
     requests: Sequence[RequestContext]
+    deadline: float = math.inf
 
 
 _STOP: Final = None
-_END: Final = object()
 
 
 class Engine:
@@ -103,9 +105,8 @@ class Engine:
             function: to run.
             request: for whom, if for one.
         """
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(_Call(function, future, () if request is None else (request,)))
-        return await future
+        call = self._call(function, request)
+        return cast("T", await call.future)
 
     async def submit(
         self,
@@ -157,28 +158,63 @@ class Engine:
         """The values of an iterator that lives on the model's thread, as the reader asks for them.
 
         Each value is a turn of its own among the batches, so that a slow reader holds up nobody;
-        the iterator is closed on that thread too, between two values. There is no limit of time.
+        the iterator is closed on that thread too, between two values.
+
+        Raises:
+            Overloaded: the queue is full.
+            DeadlineExceeded: the request's time is over before the last value.
         """
+        request = request or RequestContext()
         self._check_room(1)
         self._items += 1
         iterator = start()
         turn = threading.Lock()  # the end may come on another thread than a value still computed
 
-        def advance() -> T | object:
+        def advance() -> list[T]:
             with turn:
-                return next(iterator, _END)
+                return list(itertools.islice(iterator, 1))
 
         def close() -> None:
             with turn:
                 if isinstance(iterator, Generator):
                     iterator.close()
 
+        finished = expired = False
         try:
-            while (value := await self.call(advance, request)) is not _END:
-                yield cast("T", value)
+            while values := await self._in_time(advance, request):
+                yield values[0]
+            expired = values is None
+            finished = not expired
         finally:
+            request.cancelled = not finished
             self._items -= 1
-            await self.call(close, request)
+            closing = self._call(close, request)
+            if expired:
+                closing.future.add_done_callback(_retrieve)  # the model may be long at its value
+            else:
+                await closing.future
+        if expired:
+            raise request.expired()
+
+    async def _in_time(self, function: Callable[[], T], request: RequestContext) -> T | None:
+        """What a function answers on the model's thread; None if the request's time is over."""
+        call = self._call(function, request, request.deadline)
+        self._expiry.add(call)
+        try:
+            return cast("T | None", await call.future)
+        finally:
+            self._expiry.discard(call)
+
+    def _call(
+        self,
+        function: Callable[[], Any],
+        request: RequestContext | None,
+        deadline: float = math.inf,
+    ) -> _Call:
+        requests = () if request is None else (request,)
+        call = _Call(function, self._loop.create_future(), requests, deadline)
+        self._inbox.put(call)
+        return call
 
     def _admit(self, batch: Batch, wanted: Wanted, request: RequestContext) -> Job:
         job = Job(batch, wanted, self._loop.create_future(), request)
@@ -264,8 +300,8 @@ class Engine:
         return self._waiting.take(self._max_batch_size)
 
     def _run_call(self, call: _Call) -> None:
-        if call.future.cancelled():
-            return
+        if call.future.done() or call.deadline <= time.monotonic():
+            return  # its caller has left, or is told so by `Expiry`
         WORKED_ON.set(call.requests)
         try:
             with self._running_here():
@@ -339,3 +375,9 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
 def _succeed(future: asyncio.Future[Any], outcome: Any) -> None:
     if not future.done():
         future.set_result(outcome)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Take note of how something ended that nobody waits for."""
+    if not future.cancelled():
+        future.exception()

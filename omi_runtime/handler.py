@@ -259,10 +259,10 @@ class ModelHandler:
         """Predict a single item: one Result of one row for each value that the model yields.
 
         A model that does not yield answers once. The next value is asked for when the reader asks.
-        There is no limit of time yet: neither `OMI_TIMEOUT` nor model.yaml's holds for a stream.
+        The request's time is that for all values.
 
         Raises:
-            OMIError: in place of the value that failed; nothing follows it.
+            OMIError: in place of the value that failed, or did not come in time; nothing follows.
         """
         request = request or self.begin()
         signature = await self.loaded(request)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from omi_runtime.batch import Batch, Result
 from omi_runtime.request import RequestContext
@@ -102,8 +102,20 @@ class Lines:
         return chunk
 
 
+class Waiting(Protocol):
+    """What a caller waits for, until its time is over."""
+
+    @property
+    def deadline(self) -> float:
+        """Until when, a time of `time.monotonic`; or infinity."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """What it comes to."""
+
+
 class Expiry:
-    """Ends jobs whose time is over, by the result None. Lives on the event loop.
+    """Ends what is waited for when its time is over, by the result None. Lives on the event loop.
 
     One timer serves all: it is set anew only for an earlier deadline, and most requests have been
     answered long before it fires. A timer for each would cost more than all else here.
@@ -111,17 +123,17 @@ class Expiry:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._jobs: set[Job] = set()
+        self._jobs: set[Waiting] = set()
         self._sweeps_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, job: Job) -> None:
-        """Watch over a job."""
+    def add(self, job: Waiting) -> None:
+        """Watch over a job, or a call."""
         self._jobs.add(job)
         if job.deadline < self._sweeps_at:
             self._sweep_at(job.deadline)
 
-    def discard(self, job: Job) -> None:
+    def discard(self, job: Waiting) -> None:
         """The job's caller is answered, or gone."""
         self._jobs.discard(job)
 

@@ -848,6 +848,45 @@ async def test_a_reader_that_left_before_the_first_value_never_reaches_the_model
     assert "begin 7" not in Counts.last.notes
 
 
+async def test_a_stream_whose_time_is_over_ends_at_once_and_its_generator_afterwards() -> None:
+    async with loaded(Counts) as handler:
+        request = RequestContext(seconds=1, source="limit of the test")
+        values = handler.infer_stream(tensor(-5), request)
+        assert told(await anext(values)) == [0]
+        with pytest.raises(
+            DeadlineExceeded, match="not answered within 1 s, the limit of the test"
+        ):
+            await anext(values)  # while the model is at it
+        assert handler._engine.items == 0
+        assert request.cancelled
+        assert Counts.last.notes == ["begin -5", "yield -5.0"]
+        Counts.last.gate.set()
+        assert told(await handler.infer(tensor(1))) == [[0]]
+        assert Counts.last.notes[:4] == ["begin -5", "yield -5.0", "yield -5.1", "end -5"]
+
+
+async def test_a_reader_that_is_too_late_for_the_next_value_does_not_get_it() -> None:
+    async with loaded(Counts) as handler:
+        request = RequestContext()
+        values = handler.infer_stream(tensor(2), request)
+        assert told(await anext(values)) == [0]
+        request.allow(0)
+        with pytest.raises(DeadlineExceeded):
+            await anext(values)
+        await until(lambda: Counts.last.notes[-1] == "end 2", "the generator has ended")
+
+
+async def test_a_stream_whose_time_is_over_in_the_queue_never_reaches_the_model() -> None:
+    async with loaded(Counts) as handler:
+        busy = asyncio.create_task(handler.infer(tensor(-2)))
+        await reached(Counts.last.entered, "the model is busy")
+        with pytest.raises(DeadlineExceeded):
+            await anext(handler.infer_stream(tensor(7), RequestContext(seconds=0.05)))
+        Counts.last.gate.set()
+        assert told(await busy) == [[0, 1]]
+    assert "begin 7" not in Counts.last.notes
+
+
 async def test_other_work_goes_on_between_two_values() -> None:
     async with loaded(Counts) as handler:
         slow = handler.infer_stream(tensor(4))
