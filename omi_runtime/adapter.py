@@ -7,7 +7,7 @@ adapters (`modzy.v2`). Only a selected adapter is imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
@@ -18,8 +18,10 @@ from omi_runtime.errors import SettingsError
 from omi_runtime.settings import Settings
 
 if TYPE_CHECKING:
-    # It brings numpy, and a supervisor of workers chooses adapters and does without.
+    # They bring numpy, and a supervisor of workers chooses adapters and does without.
+    from omi_runtime.card import ModelCard
     from omi_runtime.handler import ModelHandler
+    from omi_runtime.signature import Signature
 
 GROUP: Final = "omi_runtime.adapters"
 
@@ -46,6 +48,21 @@ class Mount:
     environ: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Probes:
+    """How a platform asks an interface's port from outside, for the manifests that it is given.
+
+    Attributes:
+        ready: the HTTP path that answers 200 when the model can infer; empty: the port speaks gRPC,
+            and its standard health service says it.
+        live: the HTTP path that answers 200 while the process does; empty: that the port takes
+            connections has to do.
+    """
+
+    ready: str = ""
+    live: str = ""
+
+
 class Adapter(Protocol):
     """One interface. Its module is light: what serves is imported when it is constructed.
 
@@ -56,6 +73,10 @@ class Adapter(Protocol):
         port_variables: the environment variables that set its port, the stronger first.
         opens_before_load: whether the port opens before the model has loaded, so that callers
             wait; otherwise an open port means a model that is ready.
+        probes: how a platform asks the port.
+        tools: what the command line asks of an interface, as import strings `module:function`,
+            loaded only then. `manifest`, for `omi manifest`, takes a ManifestRequest and returns
+            text.
         port: the port bound, after `start`.
         title: what it speaks, for a log line, such as "omi (gRPC)".
     """
@@ -65,10 +86,16 @@ class Adapter(Protocol):
     default_port: ClassVar[int]
     port_variables: ClassVar[tuple[str, ...]]
     opens_before_load: ClassVar[bool]
+    probes: ClassVar[Probes]
+    tools: ClassVar[Mapping[str, str]]
     port: int
     title: str
 
     def __init__(self, mount: Mount) -> None: ...
+
+    @classmethod
+    def further_ports(cls, port: Port, environ: Mapping[str, str]) -> Mapping[str, Port]:
+        """The ports that it binds beside its `port`, by what they speak, such as `grpc`."""
 
     async def start(self) -> None:
         """Bind and serve. Raises LoadError if the port is taken."""
@@ -82,11 +109,34 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """A selected interface, its adapter and its port."""
+    """A selected interface, its adapter, its port and those beside it."""
 
     interface: str
     adapter: type[Adapter]
     port: Port
+    further_ports: Mapping[str, Port]
+
+
+@dataclass(frozen=True)
+class ManifestRequest:
+    """What a manifest is made from: all that is known of a container before it runs.
+
+    Attributes:
+        card, signature: of the model.
+        settings: as the container is to be started with.
+        choices: the interfaces that it is to speak, with their ports.
+        variables: the environment variables of ours that are set, for the container.
+        image: the image's reference, or empty if none was given.
+        name: for what the platform makes of it: lower-case letters, digits and dashes.
+    """
+
+    card: ModelCard
+    signature: Signature
+    settings: Settings
+    choices: Sequence[Choice]
+    variables: Mapping[str, str]
+    image: str
+    name: str
 
 
 def choose_adapters(
@@ -103,7 +153,7 @@ def choose_adapters(
     for position, interface in enumerate(settings.interface):
         adapter = load_adapter(interface, settings.protocol)
         port = _port(adapter, settings, first=position == 0)
-        choices.append(Choice(interface, adapter, port))
+        choices.append(Choice(interface, adapter, port, adapter.further_ports(port, environ)))
         if _both_ports_differ(adapter, settings, first=position == 0):
             warnings.append(
                 f"PSC_MODEL_PORT={settings.psc_model_port} and HTTP_PORT={settings.http_port} are "
@@ -171,15 +221,21 @@ def _both_ports_differ(adapter: type[Adapter], settings: Settings, *, first: boo
 
 
 def _check_distinct(choices: Sequence[Choice]) -> None:
-    taken: dict[int, Choice] = {}
-    for choice in choices:
-        other = taken.setdefault(choice.port.number, choice) if choice.port.number else choice
-        if other is not choice:
+    taken: dict[int, tuple[str, Port]] = {}
+    for title, port in _titled_ports(choices):
+        other, before = taken.setdefault(port.number, (title, port))
+        if before is not port and port.number:
             raise SettingsError(
-                f"INTERFACE={','.join(c.interface for c in choices)!r}: {other.interface} and "
-                f"{choice.interface} are both on port {choice.port.number} ({other.port.origin}; "
-                f"{choice.port.origin})"
+                f"INTERFACE={','.join(c.interface for c in choices)!r}: {other} and {title} are "
+                f"both on port {port.number} ({before.origin}; {port.origin})"
             )
+
+
+def _titled_ports(choices: Iterable[Choice]) -> Iterator[tuple[str, Port]]:
+    for choice in choices:
+        yield choice.interface, choice.port
+        for kind, port in choice.further_ports.items():
+            yield f"{choice.interface}'s {kind}", port
 
 
 def _variables(groups: Iterable[type[SettingsGroup]]) -> set[str]:

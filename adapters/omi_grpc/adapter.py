@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import ClassVar
 
 import orjson
 
-from omi_runtime.adapter import Mount
+from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
 
 
@@ -19,6 +20,8 @@ class OMIAdapter:
     default_port: ClassVar[int] = 45000
     port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
     opens_before_load: ClassVar[bool] = True
+    probes: ClassVar[Probes] = Probes()
+    tools: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, mount: Mount) -> None:
         from omi_grpc.servicer import ModzyModelServicer  # noqa: PLC0415
@@ -35,6 +38,11 @@ class OMIAdapter:
         )
         self.port = mount.port.number
         self.title = f"INTERFACE={mount.interface} (gRPC)"
+
+    @classmethod
+    def further_ports(cls, port: Port, environ: Mapping[str, str]) -> Mapping[str, Port]:  # noqa: ARG003 - it has none
+        """None beside its own."""
+        return {}
 
     async def start(self) -> None:
         """Bind and serve. Raises LoadError if the port is taken."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
-from omi_runtime.adapter import Mount
+from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class KServeAdapter:
     port_variables: ClassVar[tuple[str, ...]] = ("HTTP_PORT",)
     # KServe's default readiness probe is a TCP connect: an open port has to mean a ready model.
     opens_before_load: ClassVar[bool] = False
+    probes: ClassVar[Probes] = Probes(ready="/v2/health/ready", live="/v2/health/live")
+    tools: ClassVar[Mapping[str, str]] = {"manifest": "omi_kserve.manifest:render"}
 
     def __init__(self, mount: Mount) -> None:
         # The application can only be made around a loaded model, but imported meanwhile.
@@ -34,6 +37,11 @@ class KServeAdapter:
         self._server: HTTPServer | None = None
         self.port = mount.port.number
         self.title = f"INTERFACE={mount.interface} (REST V1 and V2)"
+
+    @classmethod
+    def further_ports(cls, port: Port, environ: Mapping[str, str]) -> Mapping[str, Port]:  # noqa: ARG003 - it has none
+        """None beside its own."""
+        return {}
 
     async def start(self) -> None:
         """Bind and serve. Raises LoadError if the port is taken."""

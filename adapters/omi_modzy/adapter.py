@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import ClassVar
 
 import orjson
 
-from omi_runtime.adapter import Mount
+from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
 
 
@@ -19,6 +20,8 @@ class ModzyAdapter:
     default_port: ClassVar[int] = 8080
     port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
     opens_before_load: ClassVar[bool] = True
+    probes: ClassVar[Probes] = Probes(ready="/status")
+    tools: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, mount: Mount) -> None:
         from omi_modzy.routes import make_app  # noqa: PLC0415
@@ -35,6 +38,11 @@ class ModzyAdapter:
         self._server = HTTPServer(app, settings.host, mount.port, access_log=settings.access_log)
         self.port = mount.port.number
         self.title = f"INTERFACE={mount.interface} (REST)"
+
+    @classmethod
+    def further_ports(cls, port: Port, environ: Mapping[str, str]) -> Mapping[str, Port]:  # noqa: ARG003 - it has none
+        """None beside its own."""
+        return {}
 
     async def start(self) -> None:
         """Bind and serve. Raises LoadError if the port is taken."""

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
 
 import click
 import orjson
 
-from omi_runtime import __version__, environment, launch, logs
+from omi_runtime import __version__, launch
 from omi_runtime.cli import report
+from omi_runtime.cli.loaded import MODEL_HELP, fail, with_model
+from omi_runtime.cli.manifest import manifest_command
 from omi_runtime.errors import InvalidInput, OMIError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
-from omi_runtime.lifecycle import Lifecycle
 from omi_runtime.runner import Wanted
-from omi_runtime.settings import Settings
-
-T = TypeVar("T")
-
-_MODEL_HELP = "MODEL is what OMI_MODEL names: a directory with model.py, a file, file.py:Class."
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +25,7 @@ def omi() -> None:
     """Serve a model over the interface that INTERFACE names: omi, kserve or modzy."""
 
 
-@omi.command("serve", epilog=_MODEL_HELP)
+@omi.command("serve", epilog=MODEL_HELP)
 @click.argument("model", required=False)
 @click.option("--print-config", is_flag=True, help="Print every effective setting and stop.")
 def serve_command(model: str | None, *, print_config: bool) -> None:
@@ -43,10 +37,10 @@ def serve_command(model: str | None, *, print_config: bool) -> None:
     try:
         click.echo(report.configuration(os.environ))
     except StartupError as error:
-        _fail(error)
+        fail(error)
 
 
-@omi.command(epilog=_MODEL_HELP)
+@omi.command(epilog=MODEL_HELP)
 @click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def describe(model: str | None, *, as_json: bool) -> None:
@@ -60,10 +54,10 @@ def describe(model: str | None, *, as_json: bool) -> None:
             return orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
         return report.card_as_text(card, signature)
 
-    click.echo(_with_model(model, card_of))
+    click.echo(with_model(model, card_of))
 
 
-@omi.command(epilog=_MODEL_HELP)
+@omi.command(epilog=MODEL_HELP)
 @click.argument("model", required=False)
 @click.option(
     "--input",
@@ -98,7 +92,7 @@ def predict(
         return files
 
     try:
-        files = _with_model(model, answer)
+        files = with_model(model, answer)
     except OMIError as error:
         click.echo(f"omi: {error.message}", err=True)
         raise SystemExit(1) from None
@@ -127,26 +121,4 @@ def _read_input(text: str) -> tuple[str, bytes]:
         raise InvalidInput(f"--input {text!r}: {error.strerror}") from None
 
 
-def _with_model(model: str | None, ask: Callable[[ModelHandler], Any]) -> Any:
-    """Load the model, ask it something, close it; start-up errors end the program."""
-    if model is not None:
-        os.environ["OMI_MODEL"] = model
-
-    async def run() -> Any:
-        settings = environment.read(Settings)
-        logs.configure("warning", settings.log_format)
-        handler = ModelHandler(settings, Lifecycle())
-        await handler.load()
-        try:
-            return await ask(handler)
-        finally:
-            await handler.close(timeout=settings.grace)
-
-    try:
-        return asyncio.run(run())
-    except StartupError as error:
-        _fail(error)
-
-
-def _fail(error: StartupError) -> NoReturn:
-    raise SystemExit(logs.fail(error))
+omi.add_command(manifest_command)

@@ -23,7 +23,10 @@ def configuration(environ: Mapping[str, str]) -> str:
     choices, _ = choose_adapters(settings, environ)
     groups: list[type[SettingsGroup]] = [Settings, *settings_groups(choices)]
     rows = [row for group in groups for row in _rows(group, environ)]
-    rows += [(f"port of {c.interface}", str(c.port.number), c.port.origin) for c in choices]
+    for choice in choices:
+        ports = {"": choice.port} | {f", {kind}": p for kind, p in choice.further_ports.items()}
+        for kind, port in ports.items():
+            rows.append((f"port of {choice.interface}{kind}", str(port.number), port.origin))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(
         f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}".rstrip()

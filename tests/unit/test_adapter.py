@@ -204,6 +204,10 @@ class Adapter:
     default_port = 7777
     port_variables = ("HTTP_PORT",)
     opens_before_load = True
+
+    @classmethod
+    def further_ports(cls, port, environ):
+        return {}
 """
 ASK = """
 import os
