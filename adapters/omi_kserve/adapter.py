@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
+from omi_kserve.settings import KServeSettings
+from omi_runtime import environment
 from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 class KServeAdapter:
     """`INTERFACE=kserve`, or `kfserving` as the Open Model Interface specification has it."""
 
-    settings_group: ClassVar[type[SettingsGroup] | None] = None
+    settings_group: ClassVar[type[SettingsGroup] | None] = KServeSettings
     # PROTOCOL only declares: both are served. KServe's controller reads the variable too.
     protocols: ClassVar[frozenset[str]] = frozenset({"v1", "v2"})
     default_port: ClassVar[int] = 8080
@@ -33,6 +35,7 @@ class KServeAdapter:
         from omi_runtime.transport import http  # noqa: PLC0415
 
         self._app, self._http = app, http
+        self._settings = environment.read(KServeSettings, mount.environ)
         self._mount = mount
         self._server: HTTPServer | None = None
         self.port = mount.port.number
@@ -47,7 +50,7 @@ class KServeAdapter:
         """Bind and serve. Raises LoadError if the port is taken."""
         mount = self._mount
         self._server = self._http.HTTPServer(
-            self._app.make_app(mount.handler, mount.interface),
+            self._app.make_app(mount.handler, mount.interface, self._settings),
             mount.settings.host,
             mount.port,
             access_log=mount.settings.access_log,

@@ -15,10 +15,12 @@ from fastapi import Request as FastAPIRequest
 from fastapi import Response as FastAPIResponse
 from starlette.exceptions import HTTPException
 
+from omi_kserve.cloudevents import CloudEvents
 from omi_kserve.convert_v2 import model_metadata
 from omi_kserve.errors import error_response
 from omi_kserve.rest_v1 import V1Routes
 from omi_kserve.rest_v2 import V2Routes
+from omi_kserve.settings import KServeSettings
 from omi_runtime import __version__
 from omi_runtime.card import ModelCard
 from omi_runtime.errors import ModelNotFound, ModelNotReady, OMIError
@@ -36,15 +38,17 @@ ModelName = Annotated[str, PathParameter(description="The served name.")]
 Version = Annotated[str, PathParameter(description="The model's version.")]
 
 
-def make_app(handler: ModelHandler, interface: str) -> ASGIApp:
+def make_app(handler: ModelHandler, interface: str, settings: KServeSettings) -> ASGIApp:
     """All routes around a loaded model, for `INTERFACE`'s name."""
-    v1, v2 = V1Routes(handler), V2Routes(handler)
+    v1 = V1Routes(handler, bare_base64=settings.v1_base64)
+    v2 = V2Routes(handler)
     name = handler.name
     version = _card(handler).version
-    infer = Route("v2.infer", v2.infer)
+    events = CloudEvents(name, settings)
+    infer = Route("v2.infer", events.wrap(v2.infer))
     hot: dict[str, dict[str, Route]] = {
-        f"/v1/models/{name}:predict": {"POST": Route("v1.predict", v1.predict)},
-        f"/v1/models/{name}:explain": {"POST": Route("v1.explain", v1.explain)},
+        f"/v1/models/{name}:predict": {"POST": Route("v1.predict", events.wrap(v1.predict))},
+        f"/v1/models/{name}:explain": {"POST": Route("v1.explain", events.wrap(v1.explain))},
         f"/v2/models/{name}/infer": {"POST": infer},
         f"/v2/models/{name}/versions/{version}/infer": {"POST": infer},
     }

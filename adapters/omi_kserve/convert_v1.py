@@ -1,8 +1,9 @@
 """V1 bodies ↔ the core's types; pure functions.
 
-`{"instances": […]}` or `{"inputs": […]}` → `{"predictions": […]}`. An instance is the value itself
-if the model has one input, or an object of values by input name. Bytes are `{"b64": …}`, the
-convention of TensorFlow Serving, whose protocol V1 is.
+`{"instances": […]}` or `{"inputs": […]}` → `{"predictions": […]}`: rows. An instance is the value
+itself if the model has one input, or an object of values by input name. `{"inputs": {name: […]}}`
+has columns instead; predictions are rows all the same, for V1 has no other word. Bytes are
+`{"b64": …}`, the convention of TensorFlow Serving, whose protocol V1 is.
 """
 
 from __future__ import annotations
@@ -12,31 +13,40 @@ from typing import Any
 import orjson
 
 from omi_runtime import codecs, datatypes, jsontext
-from omi_runtime.batch import Batch, Result, Row
+from omi_runtime.batch import Batch, Column, Result, Row
 from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest, OMIError
-from omi_runtime.signature import Field, Json, Signature, Tensor
+from omi_runtime.nan import NanPolicy
+from omi_runtime.signature import Field, Json, Signature, Tensor, Text
 
 
-def read_request(body: bytes, signature: Signature) -> Batch | list[Row | OMIError]:
+def read_request(
+    body: bytes, signature: Signature, *, bare_base64: bool = False
+) -> Batch | list[Row | OMIError]:
     """The instances of a request: one batch where they are alike, else item by item.
+
+    Args:
+        body: of the request.
+        signature: of the model.
+        bare_base64: an instance that is a string is base64 of the model's first input, as Chassis
+            has it.
 
     Raises:
         InvalidRequest: the body is not `{"instances": […]}`.
+        InvalidInput: its columns are not alike.
     """
-    instances = _instances(body)
-    inputs = signature.inputs
-    if len(inputs) == 1 and isinstance(inputs[0].marker, Tensor) and instances:
-        batch = _as_column(instances, inputs[0])
+    instances = _read_body(body, signature)
+    if not bare_base64:
+        batch = _as_batch(instances, signature)
         if batch is not None:
             return batch
-    return [_read_instance(instance, signature) for instance in instances]
+    return [_read_instance(instance, signature, bare_base64) for instance in instances]
 
 
 def write_response(
     result: Result,
     signature: Signature,
     model: str,
-    nan: jsontext.NanPolicy,
+    nan: NanPolicy,
     *,
     explanations: bool = False,
 ) -> bytes:
@@ -64,34 +74,94 @@ def write_response(
         raise InferenceFailed(f"{model}: output {names} {error.message}") from None
 
 
-def _instances(body: bytes) -> list[Any]:
+def _read_body(body: bytes, signature: Signature) -> list[Any]:
+    """The instances, whatever form they came in."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if isinstance(content, dict):
+    if isinstance(content, dict) and ("instances" in content) != ("inputs" in content):
         instances = content.get("instances", content.get("inputs"))
         if isinstance(instances, list):
             return instances
-    raise InvalidRequest('expected a body like {"instances": [...]}')
+        if isinstance(instances, dict) and "inputs" in content:
+            return _rows(instances, signature)
+    raise InvalidRequest(
+        'expected a body like {"instances": [...]}, or {"inputs": {"name": [...]}}'
+    )
 
 
-def _as_column(instances: list[Any], field: Field) -> Batch | None:
-    """All instances as one array, the fast road; None if they have to be looked at one by one."""
+def _rows(columns: dict[str, Any], signature: Signature) -> list[dict[str, Any]]:
+    """Columns by input name, as instances."""
+    for name, column in columns.items():
+        if not isinstance(column, list):
+            raise InvalidInput(f"inputs.{name}: expected a list, of a value for each instance")
+    sizes = {name: len(column) for name, column in columns.items()}
+    if not sizes:
+        raise InvalidInput(f"inputs: expected {', '.join(signature.input_names)}")
+    if len(set(sizes.values())) > 1:
+        raise InvalidInput(f"inputs: the columns have different lengths: {sizes}")
+    field = signature.inputs[0]
+    if len(signature.inputs) == 1 and isinstance(field.marker, Json):
+        if set(columns) != {field.name}:
+            raise InvalidInput(f"inputs: expected {field.name}")
+        return list(columns[field.name])  # of a single Json input, the value is the instance
+    names = tuple(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _as_batch(instances: list[Any], signature: Signature) -> Batch | None:
+    """All instances as columns, the fast road; None if they have to be looked at one by one."""
+    named = _alike(instances, signature)
+    if named is None:
+        return None
+    columns: dict[str, Column] = {}
+    for name, values in named.items():
+        column = _as_column(values, signature.input_by_name[name])
+        if column is None:
+            return None
+        columns[name] = column
+    return Batch(columns, len(instances))
+
+
+def _alike(instances: list[Any], signature: Signature) -> dict[str, list[Any]] | None:
+    """The values by input name, if every instance has the same ones."""
+    if not instances:
+        return None
+    first = instances[0]
+    if not isinstance(first, dict):
+        field = signature.inputs[0]
+        named = len(signature.inputs) > 1 or any(isinstance(other, dict) for other in instances)
+        return None if named else {field.name: instances}
+    keys = first.keys()
+    if not set(signature.required_names) <= keys <= signature.input_by_name.keys() or any(
+        not isinstance(other, dict) or other.keys() != keys for other in instances
+    ):
+        return None
+    if len(signature.inputs) == 1 and isinstance(signature.inputs[0].marker, Json):
+        return None
+    return {name: [instance[name] for instance in instances] for name in keys}
+
+
+def _as_column(values: list[Any], field: Field) -> Column | None:
+    """The values of one input; None if one of them is at fault, or its shape is its own."""
     marker = field.marker
-    assert isinstance(marker, Tensor)
     try:
-        column = datatypes.from_json(instances, marker.datatype)
+        if isinstance(marker, Tensor):
+            column = datatypes.from_json(values, marker.datatype)
+            return column if marker.accepts_shape(column.shape[1:]) else None
+        if isinstance(marker, Text):
+            return values if all(type(value) is str for value in values) else None
+        return [codecs.from_jsonable(field, value) for value in values]
     except InvalidInput:
         return None
-    if not marker.accepts_shape(column.shape[1:]):
-        return None
-    return Batch({field.name: column}, len(instances))
 
 
-def _read_instance(instance: Any, signature: Signature) -> Row | OMIError:
+def _read_instance(instance: Any, signature: Signature, bare_base64: bool) -> Row | OMIError:
     inputs = signature.inputs
     try:
+        if bare_base64 and isinstance(instance, str):
+            return {inputs[0].name: _read_base64(instance, inputs[0])}
         if len(inputs) == 1:
             field = inputs[0]
             if not _is_named(instance, field):
@@ -106,8 +176,17 @@ def _read_instance(instance: Any, signature: Signature) -> Row | OMIError:
             else value
             for name, value in instance.items()
         }
-    except InvalidInput as error:
+    except OMIError as error:
         return error
+
+
+def _read_base64(text: str, field: Field) -> Any:
+    """The input's file, as it would be sent to Modzy."""
+    try:
+        data = codecs.decode_base64({"b64": text})
+    except InvalidInput:
+        raise InvalidInput(f"{field.name}: expected base64, as OMI_V1_BASE64 is on") from None
+    return codecs.decode(field, None, data)
 
 
 def _is_named(instance: Any, field: Field) -> bool:

@@ -11,10 +11,16 @@ from omi_runtime.transport.http import Request, Response, check_json_media_type
 
 
 class V1Routes:
-    """`:predict` and `:explain` of the one model."""
+    """`:predict` and `:explain` of the one model.
 
-    def __init__(self, handler: ModelHandler) -> None:
+    Args:
+        handler: the core.
+        bare_base64: `OMI_V1_BASE64`.
+    """
+
+    def __init__(self, handler: ModelHandler, *, bare_base64: bool = False) -> None:
         self._handler = handler
+        self._bare_base64 = bare_base64
 
     async def predict(self, request: Request) -> Response:
         """POST /v1/models/{model}:predict."""
@@ -30,7 +36,9 @@ class V1Routes:
         check_json_media_type(request)
         handler = self._handler
         signature = handler.signature
-        items = convert_v1.read_request(await request.body(), signature)
+        items = convert_v1.read_request(
+            await request.body(), signature, bare_base64=self._bare_base64
+        )
         result: Result
         if isinstance(items, Batch):
             result = await handler.infer(items, wanted, request.context)

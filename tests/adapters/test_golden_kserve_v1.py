@@ -8,7 +8,7 @@ from golden_files import Exchange, announce, read, replay, send
 from golden_servers import Gate, Serve
 
 
-@pytest.mark.parametrize("exchange", read("kserve_v1.http"), ids=str)
+@pytest.mark.parametrize("exchange", read("kserve_v1.http") + read("kserve_events.http"), ids=str)
 def test_exchange(exchange: Exchange, serve: Serve) -> None:
     replay(exchange, serve(exchange.model, "kserve").address)
 
@@ -49,6 +49,55 @@ def test_what_json_has_no_word_for(policy: str, predictions: bytes, serve: Serve
     answer = send(address, "POST", "/v1/models/decimals:predict", body)
     assert answer.status == 200
     assert answer.body == b'{"predictions":%b}' % predictions
+
+
+@pytest.mark.parametrize(
+    ("model", "instances", "predictions"),
+    [
+        ("Blob", ["AAECgP8=", ""], [{"b64": "/4ACAQA="}, {"b64": ""}]),
+        ("Blob", [{"b64": "AAECgP8="}], [{"b64": "/4ACAQA="}]),
+        ("Words", ["bmHDr3Zl"], ["NAÏVE"]),
+        ("Total", ["WzEsIDJd", [3, 4]], [3, 7]),
+    ],
+)
+def test_bare_base64_as_chassis_had_it(
+    model: str, instances: list, predictions: list, serve: Serve
+) -> None:
+    address = serve(model, "kserve", OMI_V1_BASE64="1").address
+    body = json.dumps({"instances": instances}).encode()
+    answer = send(address, "POST", f"/v1/models/{model.lower()}:predict", body)
+    assert answer.json() == {"predictions": predictions}
+
+
+@pytest.mark.parametrize(
+    ("model", "instance", "error"),
+    [
+        ("Blob", "a*b=", "blob: expected base64, as OMI_V1_BASE64 is on"),
+        ("Words", "/w==", "text: is not UTF-8: invalid start byte at byte 0"),
+    ],
+)
+def test_what_is_no_bare_base64(model: str, instance: str, error: str, serve: Serve) -> None:
+    address = serve(model, "kserve", OMI_V1_BASE64="1").address
+    body = json.dumps({"instances": [instance]}).encode()
+    answer = send(address, "POST", f"/v1/models/{model.lower()}:predict", body)
+    assert (answer.status, answer.json()) == (400, {"error": error})
+
+
+def test_the_attributes_of_an_answering_event_can_be_chosen(serve: Serve) -> None:
+    settings = {"CE_TYPE": "org.example.answered", "CE_SOURCE": "here", "CE_MERGE": "true"}
+    address = serve("Total", "kserve", **settings).address
+    event = {"specversion": "1.0", "id": "42", "source": "there", "type": "asked", "subject": "s"}
+    event["data"] = {"instances": [[1, 2]]}
+    headers = {"content-type": "application/cloudevents+json"}
+    body = json.dumps(event).encode()
+    answer = send(address, "POST", "/v1/models/total:predict", body, headers).json()
+    assert answer["id"] != "42"
+    assert {name: answer[name] for name in ("type", "source", "subject", "data")} == {
+        "type": "org.example.answered",
+        "source": "here",
+        "subject": "s",
+        "data": {"predictions": [3]},
+    }
 
 
 def test_the_routes_are_described(serve: Serve) -> None:
