@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from omi_runtime import logs, machine
+from omi_runtime import limits, logs, machine
 from omi_runtime.adapter import Adapter, Choice, Mount
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
@@ -102,6 +102,7 @@ class Process:
         await self._loaded(load, patient=not late)
         for adapter in late:
             await self._open(adapter)
+        logger.info(limits.describe(self._settings))
         for adapter in adapters:
             logger.info("try it: %s", adapter.example_request())
 

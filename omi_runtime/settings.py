@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omi_runtime.environment import (
+    BYTES,
     COUNT,
     PORT,
     SECONDS,
@@ -21,6 +22,9 @@ from omi_runtime.environment import (
     setting,
 )
 from omi_runtime.nan import NanPolicy
+
+MOST_BYTES = 250 * 1024 * 1024
+"""Both ways, as Modzy's gRPC template and Chassis have it."""
 
 
 def _interfaces(text: str) -> tuple[str, ...]:
@@ -143,6 +147,22 @@ class Settings:
         SECONDS,
         "How long a stop waits for what is in flight before it cuts it off.",
         default_text="30 s",
+    )
+    max_request_bytes: int = setting(
+        "OMI_MAX_REQUEST_BYTES",
+        MOST_BYTES,
+        parse_number(int, 1),
+        BYTES,
+        "The largest request that is read, in bytes, also after decompression.",
+        default_text="262144000 (250 MiB)",
+    )
+    max_response_bytes: int = setting(
+        "OMI_MAX_RESPONSE_BYTES",
+        MOST_BYTES,
+        parse_number(int, 1),
+        BYTES,
+        "The largest answer that is given, in bytes, before compression.",
+        default_text="262144000 (250 MiB)",
     )
     nan: NanPolicy = setting(
         "OMI_NAN",

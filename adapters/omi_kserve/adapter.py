@@ -13,7 +13,7 @@ from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
 
 if TYPE_CHECKING:
-    from omi_runtime.transport.http import HTTPServer
+    from omi_runtime.transport.http_server import HTTPServer
 
 
 class KServeAdapter:
@@ -32,9 +32,9 @@ class KServeAdapter:
     def __init__(self, mount: Mount) -> None:
         # The application can only be made around a loaded model, but imported meanwhile.
         from omi_kserve import app  # noqa: PLC0415
-        from omi_runtime.transport import http  # noqa: PLC0415
+        from omi_runtime.transport import http_server  # noqa: PLC0415
 
-        self._app, self._http = app, http
+        self._app, self._http = app, http_server
         self._settings = environment.read(KServeSettings, mount.environ)
         self._mount = mount
         self._server: HTTPServer | None = None

@@ -26,7 +26,6 @@ from omi_runtime.card import ModelCard
 from omi_runtime.errors import ModelNotFound, ModelNotReady, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.transport.http import (
-    ASGIApp,
     Dispatcher,
     Response,
     Route,
@@ -38,7 +37,7 @@ ModelName = Annotated[str, PathParameter(description="The served name.")]
 Version = Annotated[str, PathParameter(description="The model's version.")]
 
 
-def make_app(handler: ModelHandler, interface: str, settings: KServeSettings) -> ASGIApp:
+def make_app(handler: ModelHandler, interface: str, settings: KServeSettings) -> Dispatcher:
     """All routes around a loaded model, for `INTERFACE`'s name."""
     v1 = V1Routes(handler, bare_base64=settings.v1_base64)
     v2 = V2Routes(handler)

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from omi_runtime.errors import ErrorCode, InternalError, OMIError
-from omi_runtime.transport.http import JSON_HEADER, Response
+from omi_runtime.transport.http import JSON_HEADER, Response, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,4 +38,4 @@ def error_response(error: Exception) -> Response:
     headers = [JSON_HEADER]
     if error.code is ErrorCode.OVERLOADED:
         headers.append(_RETRY_AFTER)
-    return Response(TABLE[error.code], orjson.dumps({"error": error.message}), headers)
+    return Response(status_of(error, TABLE), orjson.dumps({"error": error.message}), headers)

@@ -25,7 +25,7 @@ class ModzyAdapter:
 
     def __init__(self, mount: Mount) -> None:
         from omi_modzy.routes import make_app  # noqa: PLC0415
-        from omi_runtime.transport.http import HTTPServer  # noqa: PLC0415
+        from omi_runtime.transport.http_server import HTTPServer  # noqa: PLC0415
 
         settings = mount.settings
         app = make_app(

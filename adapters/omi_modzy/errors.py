@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from omi_runtime.errors import ErrorCode, InternalError, OMIError
-from omi_runtime.transport.http import JSON_HEADER, Response
+from omi_runtime.transport.http import JSON_HEADER, Response, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,4 +54,4 @@ def error_answer(error: Exception, *, debug: bool = False) -> Response:
         logger.error("a request failed", exc_info=error)
         error = InternalError()
     technical = "".join(traceback.format_exception(error)) if debug else ""
-    return answer(TABLE[error.code], error.message, technical=technical)
+    return answer(status_of(error, TABLE), error.message, technical=technical)

@@ -13,7 +13,6 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
 from omi_runtime.signature import Signature
 from omi_runtime.transport.http import (
-    ASGIApp,
     Dispatcher,
     Receive,
     Request,
@@ -27,7 +26,7 @@ from omi_runtime.transport.http import (
 
 def make_app(
     handler: ModelHandler, interface: str, *, allow_shutdown: bool, debug: bool
-) -> ASGIApp:
+) -> Dispatcher:
     """All routes around the handler.
 
     Args:

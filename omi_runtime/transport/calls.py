@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from omi_runtime import limits
 from omi_runtime.errors import ErrorCode, InternalError, InvalidRequest, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.request import RequestContext
@@ -141,14 +142,15 @@ def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
 
     async def answer(message: Any, context: ServicerContext) -> Any:
         try:
-            return await method.answer(_checked(message), calls.begin(context))
+            response = await method.answer(_checked(message), calls.begin(context))
+            return _serialized(response, calls.handler)
         except Exception as error:  # noqa: BLE001 - the service's table maps every exception
             await calls.fail(context, error)
 
     async def answers(message: Any, context: ServicerContext) -> AsyncIterator[Any]:
         try:
             async for response in method.answer(_checked(message), calls.begin(context)):
-                yield response
+                yield _serialized(response, calls.handler)
         except Exception as error:  # noqa: BLE001 - the service's table maps every exception
             await calls.fail(context, error)
 
@@ -160,11 +162,14 @@ def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[kind]
     behaviour: Any = answers if method.streams_responses else answer
-    return make(behaviour, parse, _serialize)
+    return make(behaviour, parse, None)
 
 
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+def _serialized(message: Message, handler: ModelHandler) -> bytes:
+    """The answer's bytes, here and not in gRPC, which has no words for one that is too large."""
+    data = message.SerializeToString()
+    limits.check_response(len(data), handler.settings)
+    return data
 
 
 def _checked(message: Any) -> Any:

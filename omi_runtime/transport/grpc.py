@@ -16,18 +16,16 @@ from omi_runtime.transport import calls, health, reflection
 from omi_runtime.transport.calls import Service
 from omi_runtime.transport.sockets import bind, cannot_bind
 
-MAX_MESSAGE_BYTES: Final = 250 * 1024 * 1024
-"""Both ways, as Modzy's gRPC template and Chassis have it; gRPC's own default is 4 MiB."""
-
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # gRPC's default lets a second server share a used port in silence.
     ("grpc.so_reuseport", 0),
     # Clients behind load balancers ping idle connections; gRPC's default cuts them off for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
+
+_LARGEST_MESSAGE: Final = 2**31 - 1
+"""What gRPC itself can carry; protobuf has the same limit."""
 
 SETTLING_SECONDS: Final = 1.0
 """How long a stop waits at most for callers to stop calling."""
@@ -70,7 +68,13 @@ class GRPCServer:
             LoadError: the port is taken.
         """
         names = [service.name for service in self._services]
-        server = grpc.aio.server(options=_OPTIONS)
+        settings = self._handler.settings
+        sizes = (
+            ("grpc.max_receive_message_length", min(settings.max_request_bytes, _LARGEST_MESSAGE)),
+            # Ours says more than gRPC's own, and comes first.
+            ("grpc.max_send_message_length", _LARGEST_MESSAGE),
+        )
+        server = grpc.aio.server(options=(*_OPTIONS, *sizes))
         of_health = health.HealthServicer(self._handler.lifecycle, names).service()
         handlers = [
             calls.generic_handler(service, self._handler, self._interface)

@@ -1,4 +1,4 @@
-"""The HTTP transport: uvicorn without its signal handling, and a dispatcher in front of it.
+"""HTTP requests and answers, and the dispatcher that takes the one to the other.
 
 The dispatcher is a plain ASGI application. It answers a handful of exact paths itself, the hot
 ones, and hands everything else to a fallback application: a web framework's layers cost more than
@@ -7,24 +7,15 @@ half of a small request's time.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import re
-import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-import uvicorn
-
-from omi_runtime.adapter import Port
-from omi_runtime.errors import InvalidRequest, ModelNotReady, TooLarge, UnsupportedMediaType
+from omi_runtime import limits
+from omi_runtime.errors import ErrorCode, InvalidRequest, OMIError, UnsupportedMediaType
 from omi_runtime.handler import ModelHandler
 from omi_runtime.request import RequestContext
-from omi_runtime.transport.sockets import bind
-
-logger = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,21 +23,32 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MAX_REQUEST_BYTES: Final = 250 * 1024 * 1024
-KEEP_ALIVE_SECONDS: Final = 65
-"""Longer than the 60 s after which common proxies close an idle connection."""
-
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 """What float() reads beyond that (signs, exponents, nan) is more likely a mistake than meant."""
-
-LINGERING_SECONDS: Final = 0.3
-"""How long a stop lets clients with open connections finish their next request."""
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
 
 
 class ClientDisconnected(Exception):
     """The client went away before its request was complete; there is nobody to answer."""
+
+
+class Refused(InvalidRequest):
+    """A request that HTTP itself has a word for.
+
+    Args:
+        status: HTTP's, in place of the one that the interface's table has for the code.
+        message: see `OMIError`.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def status_of(error: OMIError, table: Mapping[ErrorCode, int]) -> int:
+    """The status of an error by an interface's table, which has no say in HTTP's own."""
+    return error.status if isinstance(error, Refused) else table[error.code]
 
 
 class Request:
@@ -96,28 +98,19 @@ class Request:
         return seconds
 
     async def body(self) -> bytes:
-        """The whole body.
+        """The whole body, which the protocol has seen to be within the limit.
 
         Raises:
-            TooLarge: over the limit, from Content-Length before anything is read, or as it grows.
             ClientDisconnected: the client went away.
         """
-        declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > MAX_REQUEST_BYTES:
-            raise _too_large()
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             return bytes(message.get("body", b""))
         chunks: list[bytes] = []
-        size = 0
         while True:
             if message["type"] != "http.request":
                 raise ClientDisconnected
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > MAX_REQUEST_BYTES:
-                raise _too_large()
-            chunks.append(chunk)
+            chunks.append(message.get("body", b""))
             if not message.get("more_body", False):
                 return b"".join(chunks)
             message = await self._receive()
@@ -163,11 +156,11 @@ class Dispatcher:
         fallback: ASGIApp,
         on_error: Callable[[Exception], Response],
     ) -> None:
-        self._handler = handler
+        self.handler = handler
+        self.on_error = on_error
         self._interface = interface
         self._routes = routes
         self._fallback = fallback
-        self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -175,17 +168,15 @@ class Dispatcher:
         if route is None:
             await self._fallback(scope, receive, send)
             return
-        request = Request(scope, receive, self._handler, self._interface, route.name)
+        request = Request(scope, receive, self.handler, self._interface, route.name)
         try:
             request.context.allow(request.timeout)
             response = await route.answer(request)
+            limits.check_response(len(response.body), self.handler.settings)
         except ClientDisconnected:
             return
-        except asyncio.CancelledError:
-            # Nothing but a stop whose grace is over cancels a request.
-            response = self._on_error(ModelNotReady("the server is stopping: this was cut off"))
         except Exception as error:  # noqa: BLE001 - the interface's table maps every exception
-            response = self._on_error(error)
+            response = self.on_error(error)
         await respond(send, response)
 
 
@@ -195,96 +186,6 @@ async def respond(send: Send, response: Response) -> None:
     headers = [*response.headers, (b"content-length", length)]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
-
-
-class HTTPServer:
-    """uvicorn on one port, started and stopped by an adapter.
-
-    Args:
-        app: what to serve.
-        host: `OMI_HOST`.
-        port: what to bind.
-        access_log: a line for every request.
-    """
-
-    def __init__(self, app: ASGIApp, host: str, port: Port, *, access_log: bool = False) -> None:
-        self._config = uvicorn.Config(
-            app,
-            http="httptools",
-            interface="asgi3",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=access_log,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-        self._host = host
-        self._port = port
-        self._server: _Server | None = None
-        self._serving: asyncio.Task[None] | None = None
-
-    async def start(self) -> int:
-        """Bind and accept; returns the port.
-
-        Raises:
-            LoadError: the port is taken.
-        """
-        sock = bind(self._host, self._port)
-        self._server = _Server(self._config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
-        started = asyncio.create_task(self._server.has_started.wait())
-        await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
-        if not started.done():
-            started.cancel()
-            self._serving.result()
-        return int(sock.getsockname()[1])
-
-    async def stop(self, grace: float) -> None:
-        """Close the listener and idle connections, finish requests for up to `grace` seconds."""
-        if self._server is None or self._serving is None:
-            return
-        state = self._server.server_state
-        # Clients are told to go with their next answer; an idle connection that is closed at once
-        # may have a request on its way already, which would be lost. The lists are uvicorn's own:
-        # the headers of answers now, and from its next tick on.
-        for headers in (state.default_headers, self._config.encoded_headers):
-            headers.append((b"connection", b"close"))
-        self._server.stop_accepting()
-        lingering = min(grace, LINGERING_SECONDS) if state.connections else 0.0
-        await asyncio.sleep(lingering)
-        # uvicorn takes whole seconds in its types, and any number in its code.
-        self._config.timeout_graceful_shutdown = grace - lingering  # type: ignore[assignment]
-        self._server.should_exit = True
-        await self._serving
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server with a start that can be awaited, and signals left to `serve`."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.has_started = asyncio.Event()
-        self._listening: list[socket.socket] = []
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone: uvicorn would count one as two (it re-raises what it caught)."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept, then say so."""
-        await super().startup(sockets=sockets)
-        self._listening = sockets or []
-        self.has_started.set()
-
-    def stop_accepting(self) -> None:
-        """Refuse new connections, while those that are open go on."""
-        for sock in self._listening:
-            sock.close()
-        for server in self.servers:
-            server.close()
 
 
 def check_json_media_type(request: Request) -> None:
@@ -310,7 +211,3 @@ _READ_AS_JSON: Final = {
     "text/json",
     "text/plain",
 }
-
-
-def _too_large() -> TooLarge:
-    return TooLarge(f"the request is larger than {MAX_REQUEST_BYTES} bytes")

@@ -1,0 +1,46 @@
+"""How large a request and an answer may be, and the errors that say so."""
+
+from __future__ import annotations
+
+from omi_runtime.errors import TooLarge
+from omi_runtime.settings import Settings
+
+
+def request_too_large(settings: Settings) -> TooLarge:
+    """What the caller of a request over `OMI_MAX_REQUEST_BYTES` is told."""
+    return TooLarge(
+        f"the request is larger than {settings.max_request_bytes} bytes, "
+        "which OMI_MAX_REQUEST_BYTES allows"
+    )
+
+
+def check_response(size: int, settings: Settings) -> None:
+    """See that an answer is no larger than allowed.
+
+    Args:
+        size: in bytes, before any compression.
+        settings: with `OMI_MAX_RESPONSE_BYTES`.
+
+    Raises:
+        TooLarge: it is.
+    """
+    if size > settings.max_response_bytes:
+        raise TooLarge(
+            f"the answer has {size} bytes, and OMI_MAX_RESPONSE_BYTES allows "
+            f"{settings.max_response_bytes}: ask for less at once"
+        )
+
+
+def describe(settings: Settings) -> str:
+    """For the log, where gRPC's own refusal cannot name the variable."""
+    return (
+        f"requests may have up to {_text(settings.max_request_bytes)} (OMI_MAX_REQUEST_BYTES), "
+        f"answers up to {_text(settings.max_response_bytes)} (OMI_MAX_RESPONSE_BYTES)"
+    )
+
+
+def _text(size: int) -> str:
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if size >= factor and size % factor == 0:
+            return f"{size // factor} {unit}"
+    return f"{size} bytes"

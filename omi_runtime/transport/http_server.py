@@ -1,0 +1,113 @@
+"""The HTTP transport's server: uvicorn without its signal handling, with a protocol of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from functools import partial
+from typing import Final, cast
+
+import uvicorn
+
+from omi_runtime.adapter import Port
+from omi_runtime.transport.http import Dispatcher
+from omi_runtime.transport.http_protocol import HTTPProtocol
+from omi_runtime.transport.sockets import bind
+
+KEEP_ALIVE_SECONDS: Final = 65
+"""Longer than the 60 s after which common proxies close an idle connection."""
+
+LINGERING_SECONDS: Final = 0.3
+"""How long a stop lets clients with open connections finish their next request."""
+
+
+class HTTPServer:
+    """uvicorn on one port, started and stopped by an adapter.
+
+    Args:
+        app: what to serve; it has the settings.
+        host: `OMI_HOST`.
+        port: what to bind.
+        access_log: a line for every request.
+    """
+
+    def __init__(self, app: Dispatcher, host: str, port: Port, *, access_log: bool = False) -> None:
+        self._config = uvicorn.Config(
+            app,
+            http=cast("type[asyncio.Protocol]", partial(HTTPProtocol, dispatcher=app)),
+            interface="asgi3",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=access_log,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        self._host = host
+        self._port = port
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Bind and accept; returns the port.
+
+        Raises:
+            LoadError: the port is taken.
+        """
+        sock = bind(self._host, self._port)
+        self._server = _Server(self._config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+        started = asyncio.create_task(self._server.has_started.wait())
+        await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
+            self._serving.result()
+        return int(sock.getsockname()[1])
+
+    async def stop(self, grace: float) -> None:
+        """Close the listener and idle connections, finish requests for up to `grace` seconds."""
+        if self._server is None or self._serving is None:
+            return
+        state = self._server.server_state
+        # Clients are told to go with their next answer; an idle connection that is closed at once
+        # may have a request on its way already, which would be lost. The lists are uvicorn's own:
+        # the headers of answers now, and from its next tick on.
+        for headers in (state.default_headers, self._config.encoded_headers):
+            headers.append((b"connection", b"close"))
+        self._server.stop_accepting()
+        lingering = min(grace, LINGERING_SECONDS) if state.connections else 0.0
+        await asyncio.sleep(lingering)
+        # uvicorn takes whole seconds in its types, and any number in its code.
+        self._config.timeout_graceful_shutdown = grace - lingering  # type: ignore[assignment]
+        self._server.should_exit = True
+        await self._serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with a start that can be awaited, and signals left to `serve`."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+        self._listening: list[socket.socket] = []
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone: uvicorn would count one as two (it re-raises what it caught)."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept, then say so."""
+        await super().startup(sockets=sockets)
+        self._listening = sockets or []
+        self.has_started.set()
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections, while those that are open go on."""
+        for server in self.servers:
+            server.close()
+        for sock in self._listening:
+            sock.close()

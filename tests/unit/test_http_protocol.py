@@ -1,0 +1,323 @@
+"""The HTTP transport's bounds, on real sockets: sizes, time, and callers that go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from handlers import PATIENCE, until
+
+from omi_runtime.adapter import Port
+from omi_runtime.errors import OMIError
+from omi_runtime.handler import ModelHandler
+from omi_runtime.lifecycle import Lifecycle
+from omi_runtime.settings import Settings
+from omi_runtime.transport import http_protocol
+from omi_runtime.transport.http import Dispatcher, Request, Response, Route, respond
+from omi_runtime.transport.http_server import HTTPServer
+
+LIMIT = 1000
+
+
+@dataclass
+class Served:
+    """A server with routes that a test needs, and what has become of their requests."""
+
+    port: int = 0
+    stop: Any = None
+    cancelled: int = 0
+    waiting: int = 0
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def echo(self, request: Request) -> Response:
+        return Response(200, await request.body())
+
+    async def large(self, _request: Request) -> Response:
+        return Response(200, bytes(LIMIT + 1))
+
+    async def wait(self, request: Request) -> Response:
+        body = await request.body()
+        self.waiting += 1
+        try:
+            await self.released.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return Response(200, body)
+
+
+def on_error(error: Exception) -> Response:
+    assert isinstance(error, OMIError), repr(error)
+    content = {"oops": error.message, "code": error.code}
+    return Response(getattr(error, "status", 499), json.dumps(content).encode())
+
+
+async def fallback(scope: Any, receive: Any, send: Any) -> None:
+    """As a framework's application: reads the body by itself, and leaves errors to others."""
+    while (message := await receive()).get("more_body"):
+        pass
+    assert message["type"] == "http.request"
+    await respond(send, Response(404, b"{}"))
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[Served]:
+    served = Served()
+    handler = ModelHandler(Settings(**({"max_request_bytes": LIMIT} | settings)), Lifecycle())
+    routes = {
+        f"/{name}": {"POST": Route(name, getattr(served, name))}
+        for name in ("echo", "large", "wait")
+    }
+    app = Dispatcher(handler, "test", routes, fallback, on_error)
+    server = HTTPServer(app, "127.0.0.1", Port(0, "a test"))
+    async with asyncio.timeout(2 * PATIENCE):
+        served.port, served.stop = await server.start(), server.stop
+        yield served
+        await server.stop(1.0)
+        await handler.close(1.0)
+
+
+class Connection:
+    """A client that says exactly what it is told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def say(self, *parts: bytes) -> None:
+        for part in parts:
+            self.writer.write(part)
+            await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
+        body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split()[1]), headers, body
+
+    async def refusal(self) -> tuple[int, str]:
+        """The answer, in the interface's own form; after it the server closes."""
+        status, headers, body = await self.answer()
+        assert headers["connection"] == "close"
+        assert headers["content-type"] == "application/json"
+        content = json.loads(body)
+        assert set(content) == {"oops", "code"}
+        assert await self.reader.read() == b"", "nothing follows"
+        return status, content["oops"]
+
+
+@asynccontextmanager
+async def connected(served: Served) -> AsyncIterator[Connection]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    yield Connection(reader, writer)
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def post(path: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"POST /{path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunk(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+CHUNKED = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+LARGER = b"larger than 1000 bytes, which OMI_MAX_REQUEST_BYTES allows"
+
+
+@pytest.mark.parametrize("path", ["echo", "nowhere"])
+async def test_a_body_of_the_limit_is_read(path: str) -> None:
+    async with serving() as served, connected(served) as client:
+        for _ in range(2):
+            await client.say(post(path, bytes(LIMIT)))
+            assert (await client.answer())[0] == (200 if path == "echo" else 404)
+        chunks = CHUNKED.replace(b"echo", path.encode())
+        await client.say(chunks, chunk(bytes(LIMIT - 1)), chunk(b"1"), chunk(b""))
+        assert (await client.answer())[0] == (200 if path == "echo" else 404)
+
+
+@pytest.mark.parametrize("path", ["echo", "nowhere"])
+async def test_a_body_over_the_limit_is_refused_before_it_is_sent(path: str) -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(post(path, bytes(LIMIT + 1))[: -LIMIT - 1])
+        status, message = await client.refusal()
+        assert (status, LARGER.decode() in message) == (499, True), message
+
+
+async def test_who_sends_it_all_the_same_gets_the_answer() -> None:
+    """A reset, because of what is still on its way, could overtake the answer."""
+    async with serving() as served, connected(served) as client:
+        sending = asyncio.create_task(client.say(post("echo", bytes(3_000_000))))
+        assert (await client.refusal())[0] == 499
+        with suppress(ConnectionError):
+            await sending
+
+
+async def test_nobody_is_asked_to_continue_with_too_much() -> None:
+    async with serving() as served, connected(served) as client:
+        head = post("echo", bytes(LIMIT + 1), "expect: 100-continue")[: -LIMIT - 1]
+        await client.say(head)
+        assert (await client.refusal())[0] == 499
+    async with serving() as served, connected(served) as client:
+        await client.say(post("echo", bytes(LIMIT), "expect: 100-continue")[:-LIMIT])
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.say(bytes(LIMIT))
+        assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize("path", ["echo", "nowhere"])
+@pytest.mark.parametrize("pieces", ["one", "many"])
+async def test_chunks_over_the_limit_are_refused_as_they_come(path: str, pieces: str) -> None:
+    async with serving() as served, connected(served) as client:
+        parts = [CHUNKED.replace(b"echo", path.encode()), *[chunk(bytes(100))] * 11]
+        await client.say(*(parts if pieces == "many" else [b"".join(parts)]))
+        status, message = await client.refusal()
+        assert (status, LARGER.decode() in message) == (499, True), message
+
+
+async def test_an_answer_over_the_limit_is_told_so() -> None:
+    async with serving(max_response_bytes=LIMIT) as served, connected(served) as client:
+        await client.say(post("large"))
+        _, _, body = await client.answer()
+        message = json.loads(body)["oops"]
+        assert "1001 bytes" in message
+        assert "OMI_MAX_RESPONSE_BYTES allows 1000" in message
+
+
+HEADS = {
+    "one long header": ["x: " + "a" * http_protocol.MAX_HEAD_BYTES],
+    "many headers": [f"x-{i}: a" for i in range(http_protocol.MAX_HEADERS)],
+    "headers without end": [f"x-{i}: {'a' * 100}" for i in range(3_000)],
+}
+
+
+@pytest.mark.parametrize("what", HEADS)
+async def test_a_head_over_the_limit_is_refused(what: str) -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(post("echo", b"", *HEADS[what]))
+        status, message = await client.refusal()
+        assert status == 431
+        assert str(http_protocol.MAX_HEAD_BYTES) in message
+
+
+async def test_a_long_path_is_refused_before_it_ends() -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(b"GET /", *[b"a" * 1000] * 66)
+        assert (await client.refusal())[0] == 431
+
+
+async def test_a_head_within_the_limit_is_read_however_it_is_cut() -> None:
+    request = post("echo", b"body", *(f"x-{i}: {'a' * 500}" for i in range(100)))
+    async with serving() as served, connected(served) as client:
+        await client.say(request)
+        assert (await client.answer())[::2] == (200, b"body")
+        await client.say(*(request[i : i + 700] for i in range(0, len(request), 700)))
+        assert (await client.answer())[::2] == (200, b"body")
+
+
+async def test_trailers_are_not_kept() -> None:
+    async with serving() as served, connected(served) as client:
+        trailers = b"".join(b"x-%d: a\r\n" % i for i in range(1_000))
+        await client.say(CHUNKED, chunk(b"body"), b"0\r\n", trailers, b"\r\n")
+        assert (await client.answer())[::2] == (200, b"body")
+
+
+async def test_bytes_that_are_no_http() -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(b"\x16\x03\x01\x02\x00 hello\r\n\r\n")
+        assert (await client.refusal())[0] == 499
+    async with serving() as served, connected(served) as client:
+        await client.say(CHUNKED, b"no length\r\n")
+        assert (await client.refusal())[0] == 499
+
+
+async def test_a_slow_head_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
+    async with serving() as served, connected(served) as client:
+        await client.say(post("echo", b"first"))
+        assert (await client.answer())[0] == 200
+        await client.say(post("echo", b"second")[:30])
+        assert (await client.refusal())[0] == 408
+
+
+async def test_a_stalled_body_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 0.2)
+    async with serving() as served:
+        async with connected(served) as client:
+            await client.say(post("echo", b"a body")[:-3])
+            assert (await client.refusal())[0] == 408
+        async with connected(served) as client:
+            await client.say(CHUNKED, chunk(b"a body"))
+            assert (await client.refusal())[0] == 408
+
+
+async def test_a_body_that_makes_its_way_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(http_protocol, "SLOWEST_BODY", 1)
+    async with serving() as served, connected(served) as client:
+        request = post("echo", b"bit by bit")
+        await client.say(request[:-9])
+        for i in range(9):
+            await asyncio.sleep(0.1)
+            await client.say(request[len(request) - 9 + i :][:1])
+        assert (await client.answer())[::2] == (200, b"bit by bit")
+
+
+async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "FIRST_REQUEST_SECONDS", 0.2)
+    async with serving() as served, connected(served) as client:
+        assert await client.reader.read() == b""
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_a_client_that_goes_takes_its_request_with_it(size: int) -> None:
+    """Of a large body, reading stops in between, and has to go on to notice."""
+    async with serving(max_request_bytes=size) as served:
+        async with connected(served) as client:
+            await client.say(post("wait", bytes(size)))
+            await until(lambda: served.waiting, "the request is being answered")
+        await until(lambda: served.cancelled, "nobody waits for the answer")
+
+
+async def test_requests_that_follow_one_another_are_answered_in_order() -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(b"".join(post("echo", b"%d" % i) for i in range(5)))
+        assert [(await client.answer())[2] for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_who_was_let_in_is_answered_before_the_connection_ends() -> None:
+    """The second request is too large; the first, which is under way, is not to suffer."""
+    async with serving() as served, connected(served) as client:
+        await client.say(post("wait", b"first") + post("echo", bytes(LIMIT + 1)))
+        await until(lambda: served.waiting, "the first is being answered")
+        served.released.set()
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"], body) == (200, "close", b"first")
+        assert await client.reader.read() == b""
+
+
+async def test_a_stop_tells_those_it_cuts_off() -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(post("wait", b"x"))
+        await until(lambda: served.waiting, "the request is being answered")
+        await served.stop(0.1)
+        status, message = await client.refusal()
+        assert (status, "cut off" in message) == (499, True), message
+
+
+async def test_a_stop_does_not_wait_for_who_was_refused() -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(post("echo", bytes(LIMIT + 1))[: -LIMIT - 1])
+        assert (await client.answer())[0] == 499
+        began = time.monotonic()
+        await served.stop(PATIENCE)
+        assert time.monotonic() - began < http_protocol.FAREWELL_SECONDS
