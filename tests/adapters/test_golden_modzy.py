@@ -379,8 +379,8 @@ def test_a_full_queue_is_told_with_a_time_to_come_back(serve: Serve, gate: Gate,
 
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(serve: Serve) -> None:
     answer = announce(serve("Words", "modzy").address, "/run", 2**40)
-    expected = told(413, "Request Entity Too Large", "the request is larger than 262144000 bytes")
-    assert_told(answer, expected)
+    message = "the request is larger than 262144000 bytes, which OMI_MAX_REQUEST_BYTES allows"
+    assert_told(answer, told(413, "Request Entity Too Large", message))
 
 
 def test_technical_information_is_only_for_those_who_debug(serve: Serve, job: Job) -> None:
