@@ -35,8 +35,12 @@ class Batch:
     def key(self) -> tuple[Any, ...]:
         """Batches with equal keys can be merged: same inputs, dtypes and item shapes."""
         return tuple(
-            (name, column.dtype.char, column.shape[1:]) if isinstance(column, np.ndarray) else name
-            for name, column in self.columns.items()
+            [
+                (name, column.dtype.char, column.shape[1:])
+                if isinstance(column, np.ndarray)
+                else name
+                for name, column in self.columns.items()
+            ]
         )
 
     def slice(self, start: int, stop: int) -> Batch:
@@ -161,9 +165,8 @@ class Part:
     batch: Batch
 
 
-def group_rows(rows: Iterable[Row | OMIError]) -> tuple[list[Part], dict[int, OMIError]]:
+def group_rows(rows: Sequence[Row | OMIError]) -> tuple[list[Part], dict[int, OMIError]]:
     """Sort items into uniform batches, in order of first appearance; errors stay apart, by row."""
-    rows = list(rows)
     if len(rows) == 1 and not isinstance(only := rows[0], OMIError):
         return [Part([0], _stack([only]))], {}
     groups: dict[tuple[Any, ...], tuple[list[int], list[Row]]] = {}

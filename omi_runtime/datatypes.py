@@ -43,6 +43,10 @@ _EXACT_INTEGERS_IN_FLOAT64: Final = 2**53
 _LEAST_INTEGER: Final = -(2**63)
 _MAX_DIMENSIONS: Final = 32  # numpy 1's limit; numpy 2 allows 64
 _FEW: Final = 64  # elements up to which Python's own loops beat numpy's calls
+_LARGEST: Final = {
+    **{name: float(np.finfo(DTYPES[name]).max) for name in ("FP16", "FP32", "FP64")},
+    "BF16": -1.0,  # is rounded by hand, always
+}
 _NUMERIC_PYTHON_TYPES: Final = {int, float}
 _RAGGED: Final = "has lists of unequal lengths where a tensor is expected"
 _MAX_BYTES_ELEMENT: Final = 2**32 - 1
@@ -181,6 +185,11 @@ def flatten(value: Any, depth: int) -> Iterable[Any]:
 
 
 def _to_float(array: Array, datatype: str, dtype: np.dtype[Any]) -> Array:
+    # Telling numpy to be quiet costs more than all else, and few numbers are soon looked at. With a
+    # NaN among them this may not hold, and never holds where it should not.
+    largest = _LARGEST[datatype]
+    if array.size <= _FEW and max(map(abs, array.ravel().tolist()), default=0) <= largest:
+        return array.astype(dtype)
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
         if datatype == "BF16":
@@ -208,7 +217,8 @@ def _check_elements(value: Any, datatype: str) -> None:
         level = level[0] if level else None
     expected = {bool} if datatype == "BOOL" else _NUMERIC_PYTHON_TYPES
     try:
-        if expected.issuperset(map(type, flatten(value, depth))):
+        elements = value if depth == 1 else flatten(value, depth)
+        if expected.issuperset(map(type, elements)):
             return
         odd = next(e for e in flatten(value, depth) if type(e) not in expected)
     except TypeError:  # an element where a list is expected

@@ -20,7 +20,6 @@ import queue
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from omi_runtime.batch import Batch, Result
@@ -62,7 +61,8 @@ class Engine:
         self._max_batch_size = 1
         self._run: Run | None = None
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[Job | _Call | None] = queue.SimpleQueue()
+        self._outbox: list[Job] = []
+        self._inbox: queue.SimpleQueue[list[Job] | _Call | None] = queue.SimpleQueue()
         self._leading = threading.Lock()
         self._waiting = Lines()
         self._threads: list[threading.Thread] = []
@@ -220,8 +220,16 @@ class Engine:
         job = Job(batch, wanted, self._loop.create_future(), request)
         self._items += batch.n
         self._expiry.add(job)
-        self._inbox.put(job)
+        if not self._outbox:
+            # What comes in one turn of the loop goes to the threads together: each hand-over is a
+            # thread to wake and the interpreter's lock to pass on, which cost more than the rest.
+            self._loop.call_soon(self._hand_over)
+        self._outbox.append(job)
         return job
+
+    def _hand_over(self) -> None:
+        jobs, self._outbox = self._outbox, []
+        self._inbox.put(jobs)
 
     def _leave(self, job: Job) -> None:
         """The caller is answered, or gone."""
@@ -270,17 +278,17 @@ class Engine:
             return self._waiting.take(self._max_batch_size)
         if not self._waiting:
             first = self._inbox.get()
-            if not isinstance(first, Job):
+            if not isinstance(first, list):
                 return first
-            self._waiting.add(first)
+            self._waiting.extend(first)
             if self._delay:
                 return self._gather_until(time.monotonic() + self._delay)
         try:
             while True:
-                job = self._inbox.get_nowait()
-                if not isinstance(job, Job):
-                    return job
-                self._waiting.add(job)
+                more = self._inbox.get_nowait()
+                if not isinstance(more, list):
+                    return more
+                self._waiting.extend(more)
         except queue.Empty:
             return self._waiting.take(self._max_batch_size)
 
@@ -291,12 +299,12 @@ class Engine:
             if remaining <= 0:
                 break
             try:
-                job = self._inbox.get(timeout=remaining)
+                more = self._inbox.get(timeout=remaining)
             except queue.Empty:
                 break
-            if not isinstance(job, Job):
-                return job
-            self._waiting.add(job)
+            if not isinstance(more, list):
+                return more
+            self._waiting.extend(more)
         return self._waiting.take(self._max_batch_size)
 
     def _run_call(self, call: _Call) -> None:
@@ -304,8 +312,7 @@ class Engine:
             return  # its caller has left, or is told so by `Expiry`
         WORKED_ON.set(call.requests)
         try:
-            with self._running_here():
-                outcome = call.function()
+            outcome = self._run_here(call.function)
         except BaseException as error:  # noqa: BLE001 - an author's code may even call sys.exit
             if isinstance(error, StopIteration) or not isinstance(error, Exception):
                 # A future takes no StopIteration, and the others would end the event loop.
@@ -320,8 +327,7 @@ class Engine:
         try:
             merged = Batch.merge([batch.slice(start, stop) for _, batch, start, stop in chunk])
             WORKED_ON.set([job.request for job, _, _, _ in chunk])
-            with self._running_here():
-                result = self._run(merged, chunk[0][0].wanted)
+            result = self._run_here(self._run, merged, chunk[0][0].wanted)
         except BaseException:
             # The runner turns an author's exceptions into item errors: this is a bug, or a
             # SystemExit raised by the model. The thread must live on, and the callers be answered.
@@ -330,13 +336,12 @@ class Engine:
             result = Result.failed([InternalError()] * rows)
         self._post(self._deliver, chunk, result)
 
-    @contextmanager
-    def _running_here(self) -> Iterator[None]:
+    def _run_here(self, function: Callable[..., T], *arguments: Any) -> T:
         """Over before the outcome is posted: whoever sees the outcome sees that nothing runs."""
         thread = threading.get_ident()
         self._running.add(thread)
         try:
-            yield
+            return function(*arguments)
         finally:
             self._running.discard(thread)
 

@@ -26,6 +26,7 @@ from omi_runtime.signature import Signature
 from omi_runtime.validation import (
     check_batch,
     check_names,
+    check_tensors,
     no_rows,
 )
 
@@ -239,14 +240,16 @@ class ModelHandler:
             ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
         request = request or self.begin()
-        signature = await self.loaded(request)
-        parts, errors = group_rows(check_names(row, signature) for row in rows)
-        if len(parts) == 1 and not errors:
-            return await self.infer(parts[0].batch, wanted, request)
+        signature = self._signature
+        if signature is None:
+            signature = await self.loaded(request)
+        parts, errors = group_rows([check_names(row, signature) for row in rows])
         for part in parts:
-            check_batch(part.batch, signature)
+            check_tensors(part.batch, signature)
         assert self._runner is not None, "it comes with the signature"
         batches = [self._runner.arrange(part.batch) for part in parts]
+        if len(batches) == 1 and not errors:
+            return await self._engine.submit(batches[0], self._offered(wanted), request)
         results = await self._engine.submit_together(batches, self._offered(wanted), request)
         answered = [(part.rows, result) for part, result in zip(parts, results, strict=True)]
         failed = [([row], Result.failed([error])) for row, error in errors.items()]

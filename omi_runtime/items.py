@@ -95,10 +95,10 @@ class ItemCodec:
 
     def _encode_row(self, result: Result, row: int) -> dict[str, bytes] | OMIError:
         try:
-            return {
-                RESULTS_FILE: self._results_json(result, row),
-                **{field.name: self._file(result, field, row) for field in self._files},
-            }
+            files = {RESULTS_FILE: self._results_json(result, row)}
+            for field in self._files:
+                files[field.name] = self._file(result, field, row)
+            return files
         except OMIError as error:  # only this item's, as when its bytes are no text
             return error
 
@@ -106,22 +106,26 @@ class ItemCodec:
         # Each part is encoded on its own: in one document with an absent explanation's null, every
         # result would have to be searched for the NaN that such a null might stand for.
         answer = self._result_json(result, row)
+        if result.explanation is None and result.drift is None:
+            return b'{"data":{"result":%b,"explanation":null,"drift":null}}' % answer
         explanation = extra(result.explanation, row)
         drift = extra(result.drift, row)
         return b'{"data":{"result":%b,"explanation":%b,"drift":%b}}' % (answer, explanation, drift)
 
     def _result_json(self, result: Result, row: int) -> bytes:
-        values = {
-            field.name: codecs.jsonable_item(field, result.columns[field.name][row])
-            for field in self._results
-        }
-        answer: Any = values or None
-        if len(values) == len(self._signature.outputs) == 1:
-            (answer,) = values.values()
+        answer: Any = None
+        if self._results and len(self._signature.outputs) == 1:
+            (field,) = self._results
+            answer = codecs.jsonable_item(field, result.columns[field.name][row])
+        elif self._results:
+            answer = {
+                field.name: codecs.jsonable_item(field, result.columns[field.name][row])
+                for field in self._results
+            }
         try:
             return jsontext.dump_json(answer, self._nan)
         except InferenceFailed as error:
-            names = ", ".join(map(repr, values))
+            names = ", ".join(repr(field.name) for field in self._results)
             raise InferenceFailed(f"{self._model}: output {names} {error.message}") from None
 
     def _file(self, result: Result, field: Field, row: int) -> bytes:

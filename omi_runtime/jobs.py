@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from omi_runtime.batch import Batch, Result
@@ -62,12 +63,13 @@ class Lines:
     def __bool__(self) -> bool:
         return bool(self._lines)
 
-    def add(self, job: Job) -> None:
-        """Put a job at the end of its line."""
-        line = self._lines.get(job.key)
-        if line is None:
-            line = self._lines[job.key] = deque()
-        line.append(job)
+    def extend(self, jobs: Iterable[Job]) -> None:
+        """Put each job at the end of its line."""
+        for job in jobs:
+            line = self._lines.get(job.key)
+            if line is None:
+                line = self._lines[job.key] = deque()
+            line.append(job)
 
     def longest(self) -> int:
         """The rows that wait in the longest line."""

@@ -23,7 +23,6 @@ class RequestContext:
     Attributes:
         interface: by which interface it came, as `INTERFACE` names it.
         method: what is asked, in the interface's own words, such as `v2.infer`.
-        id: the caller's own, by `x-request-id`, else one made here.
         traceparent: W3C trace context as the caller sent it, or empty.
         started: when it came, a time of `time.monotonic`.
         deadline: until when it has to be answered, a time of `time.monotonic`; or infinity.
@@ -31,11 +30,11 @@ class RequestContext:
     """
 
     __slots__ = (
+        "_id",
         "_seconds",
         "_source",
         "cancelled",
         "deadline",
-        "id",
         "interface",
         "method",
         "started",
@@ -54,13 +53,20 @@ class RequestContext:
     ) -> None:
         self.interface = interface
         self.method = method
-        self.id = request_id or _make_id()
+        self._id = request_id
         self.traceparent = traceparent
         self.started = time.monotonic()
         self.deadline = self.started + seconds
         self.cancelled = False
         self._seconds = seconds
         self._source = source
+
+    @property
+    def id(self) -> str:
+        """The caller's own, by `x-request-id`; else one that is made when somebody asks for it."""
+        if not self._id:
+            self._id = _make_id()
+        return self._id
 
     def allow(self, seconds: float | None) -> None:
         """Take note of how long the caller waits at most; None if it does not say."""

@@ -78,6 +78,15 @@ def check_batch(batch: Batch, signature: Signature) -> None:
         InvalidInput: names the input.
     """
     _check_keys(batch.columns, signature)
+    check_tensors(batch, signature)
+
+
+def check_tensors(batch: Batch, signature: Signature) -> None:
+    """Refuse a batch, whose names are good, with a tensor of the wrong datatype or shape.
+
+    Raises:
+        InvalidInput: names the input.
+    """
     for name, column in batch.columns.items():
         marker = signature.input_by_name[name].marker
         if not isinstance(marker, Tensor):

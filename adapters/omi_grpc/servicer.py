@@ -65,7 +65,7 @@ class ModzyModelServicer:
     async def run(self, request: pb.RunRequest, call: Call) -> pb.RunResponse:
         """One output for each input, in order; what concerns one item is told in that item."""
         try:
-            codec = self._item_codec(await self._handler.loaded(call.context))
+            codec = self._codec or self._item_codec(await self._handler.loaded(call.context))
             rows = [codec.decode(convert.item_from_message(item)) for item in request.inputs]
             result = await self._handler.infer_rows(rows, _wanted(request), call.context)
             return convert.run_response(codec.encode(result))

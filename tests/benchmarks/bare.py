@@ -33,14 +33,26 @@ def http() -> None:
 
 
 async def grpc() -> None:
+    """Decodes, predicts and encodes inline, on the event loop, and checks nothing."""
     import grpc
+    import numpy as np
+    import orjson
     from omi_grpc._pb import model_pb2 as pb
 
-    answer = b'{"data":{"result":[0.0,0.0,0.0],"explanation":null,"drift":null}}'
+    weights = np.arange(12, dtype=np.float32).reshape(4, 3)
 
-    async def run(_request, _context):
-        item = pb.OutputItem(output={"results.json": answer}, success=True)
-        return pb.RunResponse(status_code=200, status="OK", outputs=[item])
+    async def run(request, _context):
+        outputs = []
+        for item in request.inputs:
+            row = np.array(orjson.loads(item.input["x"]), dtype=np.float32)
+            answer = orjson.dumps(
+                {"data": {"result": row @ weights, "explanation": None, "drift": None}},
+                option=orjson.OPT_SERIALIZE_NUMPY,
+            )
+            outputs.append(pb.OutputItem(output={"results.json": answer}, success=True))
+        return pb.RunResponse(
+            status_code=200, status="OK", message="Inference executed", outputs=outputs
+        )
 
     method = grpc.unary_unary_rpc_method_handler(
         run, pb.RunRequest.FromString, pb.RunResponse.SerializeToString
