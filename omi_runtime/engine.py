@@ -82,6 +82,11 @@ class Engine:
         return self._items
 
     @property
+    def at_once(self) -> int:
+        """How many items may be predicted at the same time: on all threads together."""
+        return self._max_batch_size * len(self._threads)
+
+    @property
     def running(self) -> bool:
         """Whether the author's code is running on one of the threads."""
         return bool(self._running)

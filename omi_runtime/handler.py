@@ -100,6 +100,11 @@ class ModelHandler:
         return self._engine.items > 0
 
     @property
+    def at_once(self) -> int:
+        """How many items the loaded model may be at at the same time: on all threads together."""
+        return self._engine.at_once
+
+    @property
     def running(self) -> bool:
         """Whether the author's code is running."""
         return self._engine.running

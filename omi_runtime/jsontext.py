@@ -52,7 +52,7 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if hasattr(value, "model_dump"):  # a pydantic model inside an untyped value
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, set | frozenset):
         return sorted(value)
     if hasattr(value, "_asdict"):

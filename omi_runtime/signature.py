@@ -171,7 +171,9 @@ class Field:
         from pydantic import TypeAdapter  # noqa: PLC0415
 
         adapter: TypeAdapter[Any] = TypeAdapter(self.python_type)
-        return lambda value: adapter.dump_python(value, mode="json", warnings="error")
+        return lambda value: adapter.dump_python(
+            value, mode="json", by_alias=True, warnings="error"
+        )
 
     @property
     def plain_type(self) -> type | None:

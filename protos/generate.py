@@ -20,6 +20,8 @@ TARGETS = {
     "grpc/reflection/v1/reflection.proto": "omi_runtime/transport/_pb/reflection_pb2",
     "grpc/reflection/v1alpha/reflection.proto": "omi_runtime/transport/_pb/reflection_v1alpha_pb2",
     "modzy/model.proto": "adapters/omi_grpc/_pb/model_pb2",
+    "openmodel/v2/inference.proto": "adapters/omi_grpc/_pb/inference_pb2",
+    "openmodel/v2/results.proto": "adapters/omi_grpc/_pb/results_pb2",
 }
 
 # Pinned so that everyone gets the same files; one that is installed brings its own protoc.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from typing import ClassVar
@@ -25,12 +26,16 @@ class OMIAdapter:
 
     def __init__(self, mount: Mount) -> None:
         from omi_grpc.servicer import ModzyModelServicer  # noqa: PLC0415
+        from omi_grpc.servicer_v2 import InferenceServicer  # noqa: PLC0415
         from omi_runtime.transport.grpc import GRPCServer  # noqa: PLC0415
 
-        servicer = ModzyModelServicer(mount.handler, allow_shutdown=mount.settings.allow_shutdown)
+        allow_shutdown = mount.settings.allow_shutdown
+        self._stopping = asyncio.Event()
+        first = ModzyModelServicer(mount.handler, allow_shutdown=allow_shutdown)
+        second = InferenceServicer(mount.handler, self._stopping, allow_shutdown=allow_shutdown)
         self._mount = mount
         self._server = GRPCServer(
-            [servicer.service()],
+            [first.service(), second.service()],
             mount.handler,
             mount.interface,
             mount.settings.host,
@@ -50,6 +55,7 @@ class OMIAdapter:
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, answer what is in flight for up to `grace` seconds, close."""
+        self._stopping.set()
         await self._server.stop(grace)
 
     def example_request(self) -> str:

@@ -39,3 +39,8 @@ TABLE: Final[dict[ErrorCode, WireError]] = {
     ErrorCode.INTERNAL: WireError(500, _Status.INTERNAL),
 }
 """Total: a test asserts that every ErrorCode is here. 200 means: the failed items say it."""
+
+ITEM_CODES: Final = frozenset(
+    {ErrorCode.UNSUPPORTED_MEDIA_TYPE, ErrorCode.INVALID_INPUT, ErrorCode.INFERENCE_FAILED}
+)
+"""What a response of Predict tells itself; the rest concerns the server and is a gRPC status."""

@@ -459,7 +459,10 @@ def test_the_same_service_under_its_other_name(serve: Serve, settings: dict[str,
 SERVING, NOT_SERVING = 1, 2
 
 
-@pytest.mark.parametrize("service", ["", "ModzyModel"])
+SERVICES = ["ModzyModel", "openmodel.v2.InferenceService"]
+
+
+@pytest.mark.parametrize("service", ["", *SERVICES])
 def test_health_check(serve: Serve, service: str) -> None:
     assert check(serve("Total", "omi"), service).status == SERVING
 
@@ -481,22 +484,30 @@ def test_health_list(serve: Serve) -> None:
             connection.unary_unary("/grpc.health.v1.Health/List")(request, timeout=PATIENCE)
         )
     listed = {name: status.status for name, status in answer.statuses.items()}
-    assert listed == {"": SERVING, "ModzyModel": SERVING}
+    assert listed == dict.fromkeys(["", *SERVICES], SERVING)
 
 
-def test_health_is_watched_from_a_failed_load_to_the_end(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize("service", ["", *SERVICES])
+def test_health_is_watched_from_a_failed_load_to_the_end(
+    service: str, serve: Serve, tmp_path: Path
+) -> None:
     key = tmp_path / "key"
-    server = serve("Fragile", "omi", FRAGILE_KEY=str(key), OMI_LOAD_GRACE="300")
+    settings = {"FRAGILE_KEY": str(key), "OMI_LOAD_GRACE": "300", "OMI_DRAIN_DELAY": "2"}
+    server = serve("Fragile", "omi", **settings)
     with channel(server) as connection:
-        answers = watch(connection, "ModzyModel")
+        answers = watch(connection, service)
         assert next(answers).status == NOT_SERVING
         assert status(server).status_code == 500
-        assert check(server, "").status == NOT_SERVING
+        assert check(server, service).status == NOT_SERVING
         key.touch()
         assert status(server).status_code == 200
         assert next(answers).status == SERVING
+        assert check(server, service).status == SERVING
         server.process.send_signal(signal.SIGTERM)
+        # From the first moment of the drain, while calls are still answered.
         assert next(answers).status == NOT_SERVING
+        assert check(server, service).status == NOT_SERVING
+        assert run(server, [{"text": b"a"}]).outputs[0].success
         assert list(answers) == []
     assert server.process.wait(PATIENCE) == 0
 
@@ -515,6 +526,7 @@ def test_reflection_lists_the_services(serve: Serve, version: str, module: Any) 
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
+        "openmodel.v2.InferenceService",
     ]
 
 
