@@ -96,12 +96,21 @@ class Engine:
         while self._running:  # noqa: ASYNC110 - what it is about lives on other threads
             await asyncio.sleep(0.01)
 
+    async def drained(self) -> None:
+        """Wait until nothing is admitted and none of the author's code is running."""
+        while self._items or self._running:  # noqa: ASYNC110 - see idle
+            await asyncio.sleep(0.01)
+
     def configure(self, run: Run, *, max_batch_size: int, threads: int) -> None:
         """Say what to run, after the model is loaded; the loading thread is the first of them."""
         self._run = run
         self._max_batch_size = max_batch_size
         while len(self._threads) < threads:
             self._add_thread()
+
+    def forget(self) -> None:
+        """Let go of what to run, which keeps the model in memory; after `drained`."""
+        self._run = None
 
     async def call(self, function: Callable[[], T], request: RequestContext | None = None) -> T:
         """Run a function on a thread of the engine, in turn with the batches.
@@ -275,6 +284,7 @@ class Engine:
                 self._run_call(task)
             elif task:
                 self._run_chunk(task)
+            task = _STOP  # an idle thread is not to hold memory, nor a model that is unloaded
 
     def _next(self) -> Chunk | _Call | None:
         """The next chunk; or a call or stop, as soon as it comes."""

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from omi_runtime.batch import Batch, Result, Row, group_rows
 from omi_runtime.card import ModelCard
 from omi_runtime.engine import Engine
-from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError
+from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError, StartupError
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import load_model
 from omi_runtime.machine import usable_cpus
@@ -55,6 +55,8 @@ class ModelHandler:
         self._runner: Runner | None = None
         self._load_failure = "the model failed to load; the server's log has the details"
         self._reloading: asyncio.Task[None] | None = None
+        self._administration = asyncio.Lock()
+        self._closing = asyncio.Lock()
         # Seconds and who says so; replaced when model.yaml has been read.
         self._own_limit = _own_limit(None, settings)
 
@@ -138,6 +140,33 @@ class ModelHandler:
         )
         if self.lifecycle.state is State.LOADING:
             self.lifecycle.move(State.READY)
+
+    async def unload(self) -> None:
+        """Take the model out of service and close it: not ready at once, then what is in flight.
+
+        Does nothing if no model is loaded.
+
+        Raises:
+            ModelNotReady: the process is stopping.
+        """
+        async with self._administration:
+            await self._unload()
+
+    async def load_again(self) -> None:
+        """Load the model, again if it is loaded: then it is unloaded first.
+
+        Raises:
+            ModelNotReady: it did not load, or the process is stopping.
+        """
+        async with self._administration:
+            await self._unload()
+            if self.lifecycle.state is State.FAILED:  # others may ask for the same
+                await self.reload_if_failed()
+                return
+            try:
+                await self.load()
+            except StartupError:
+                raise self._not_ready() from None
 
     def begin(
         self,
@@ -291,21 +320,45 @@ class ModelHandler:
 
     async def close(self, timeout: float) -> bool:
         """Let the model give back what it took; False if its code still runs after `timeout` s."""
-        closed = True
-        if self._model is not None:
-            try:
-                async with asyncio.timeout(timeout):
-                    # A prediction whose request has expired may still be under way.
-                    await self._engine.idle()
-                    await self._engine.call(self._model.close)
-                    await self._engine.idle()
-            except TimeoutError:
-                closed = False
-            except Exception:
-                logger.exception("%s.close raised", self.name)
-            closed = closed and not self._engine.running
+        try:
+            async with asyncio.timeout(timeout):
+                await self._close_model()
+                await self._engine.idle()
+            closed = not self._engine.running
+        except TimeoutError:
+            closed = False
         self._engine.close()
         return closed
+
+    async def _unload(self) -> None:
+        state = await self.lifecycle.wait_for(_is_settled)
+        if state in (State.FAILED, State.UNLOADED):
+            return
+        if state is not State.READY:
+            raise self._not_ready()
+        self.lifecycle.move(State.UNLOADING)
+        self._signature = None  # whoever comes from now on is told that there is no model
+        await self._engine.drained()
+        await self._close_model()
+        if self.lifecycle.state is not State.UNLOADING:
+            raise self._not_ready()  # the process is stopping
+        self._runner = None
+        self._engine.forget()
+        logger.info("model %s is unloaded", self.name)
+        self.lifecycle.move(State.UNLOADED)
+
+    async def _close_model(self) -> None:
+        """Let it give back what it took, once, whoever asks; what it raises is logged."""
+        async with self._closing:
+            model, self._model = self._model, None
+            if model is None:
+                return
+            # A prediction whose request has expired may still be under way.
+            await self._engine.idle()
+            try:
+                await self._engine.call(model.close)
+            except Exception:
+                logger.exception("%s.close raised", self.name)
 
     def _publish(self, card: ModelCard) -> None:
         """On the model's thread: before the load, so that a Status of one that fails has it."""
@@ -324,6 +377,8 @@ class ModelHandler:
         state = self.lifecycle.state
         if state is State.FAILED:
             return ModelNotReady(self._load_failure)
+        if state in (State.UNLOADING, State.UNLOADED):
+            return ModelNotReady("the model is unloaded")
         return ModelNotReady(
             "the server is stopping" if _is_settled(state) else "the model is loading"
         )

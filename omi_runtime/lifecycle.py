@@ -15,6 +15,8 @@ class State(Enum):
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+    UNLOADING = "unloading"
+    UNLOADED = "unloaded"
     DRAINING = "draining"
     STOPPED = "stopped"
 
@@ -22,8 +24,10 @@ class State(Enum):
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.STARTING: frozenset({State.LOADING, State.DRAINING}),
     State.LOADING: frozenset({State.READY, State.FAILED, State.DRAINING}),
-    State.READY: frozenset({State.DRAINING}),
+    State.READY: frozenset({State.UNLOADING, State.DRAINING}),
     State.FAILED: frozenset({State.LOADING, State.DRAINING}),
+    State.UNLOADING: frozenset({State.UNLOADED, State.DRAINING}),
+    State.UNLOADED: frozenset({State.LOADING, State.DRAINING}),
     State.DRAINING: frozenset({State.STOPPED}),
     State.STOPPED: frozenset(),
 }

@@ -186,6 +186,14 @@ class Settings:
         "Whether the interfaces' shutdown routes and calls are offered.",
         default_text="on",
     )
+    admin: bool = setting(
+        "OMI_ADMIN",
+        False,
+        parse_switch,
+        SWITCH,
+        "Whether the model can be loaded and unloaded over the wire.",
+        default_text="off",
+    )
     log_level: str = setting(
         "OMI_LOG_LEVEL",
         "info",

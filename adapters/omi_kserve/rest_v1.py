@@ -1,10 +1,14 @@
-"""The V1 routes: predict and explain. `app.py` has those that only tell of the model."""
+"""The V1 routes: predict and explain, and those that only tell of the model."""
 
 from __future__ import annotations
 
+from fastapi import APIRouter, HTTPException
+from fastapi import Response as FastAPIResponse
+
 from omi_kserve import convert_v1
+from omi_kserve.control import ModelName, check_model, json_response, not_served, served
 from omi_runtime.batch import Batch, Result
-from omi_runtime.errors import NotOffered
+from omi_runtime.errors import ModelNotReady, NotOffered
 from omi_runtime.handler import ModelHandler
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.transport.http import Request, Response, check_json_media_type
@@ -52,3 +56,40 @@ class V1Routes:
             explanations=wanted.explanation,
         )
         return Response(200, body)
+
+
+def v1_router(handler: ModelHandler) -> APIRouter:
+    """The routes that only tell of the model; the others, for names that are not served here."""
+    router = APIRouter(tags=["V1"])
+
+    @router.get("/")
+    async def alive() -> FastAPIResponse:
+        """The process answers."""
+        return json_response({"status": "alive"})
+
+    @router.get("/v1/models")
+    async def models() -> FastAPIResponse:
+        """The models that are served."""
+        return json_response({"models": served(handler)})
+
+    @router.post("/v1/models/{model}:predict")
+    async def predict(model: ModelName) -> FastAPIResponse:
+        """Predict instances."""
+        raise not_served(handler, model)
+
+    @router.post("/v1/models/{model}:explain")
+    async def explain(model: ModelName) -> FastAPIResponse:
+        """Predict instances, and explain the predictions."""
+        raise not_served(handler, model)
+
+    @router.get("/v1/models/{model}")
+    async def model_ready(model: ModelName) -> FastAPIResponse:
+        """Whether the model can predict."""
+        if model.endswith((":predict", ":explain")):  # a verb, which this route's pattern takes too
+            raise HTTPException(405, headers={"Allow": "POST"})
+        check_model(handler, model)
+        if not handler.ready:
+            raise ModelNotReady(f"model {model} is not ready")
+        return json_response({"name": model, "ready": True})
+
+    return router

@@ -1,14 +1,24 @@
-"""The V2 route: infer. `app.py` has those that only tell of the model."""
+"""The V2 routes: infer, and those that only tell of the server and the model."""
 
 from __future__ import annotations
 
-from omi_kserve.convert_v2 import write_outputs
+from typing import Final
+
+from fastapi import APIRouter
+from fastapi import Response as FastAPIResponse
+
+from omi_kserve.control import ModelName, Version, card_of, check_model, json_response, not_served
+from omi_kserve.convert_generate import TextFields
+from omi_kserve.convert_v2 import model_metadata, write_outputs
 from omi_kserve.convert_v2_request import HEADER_LENGTH, read_request
 from omi_kserve.convert_v2_response import Body, write_response
+from omi_runtime import __version__
 from omi_runtime.handler import ModelHandler
 from omi_runtime.transport.http import Request, Response, check_json_media_type
 
-_BINARY_TYPE = (b"content-type", b"application/octet-stream")
+SERVER_NAME: Final = "omi-runtime"
+
+_BINARY_TYPE: Final = (b"content-type", b"application/octet-stream")
 
 
 class V2Routes:
@@ -32,6 +42,74 @@ class V2Routes:
         result = await handler.infer(asked.infer.batch, asked.infer.wanted, request.context)
         outputs = write_outputs(asked.infer, result, signature, handler.name)
         return _response(write_response(asked, outputs, card, handler.settings.nan))
+
+
+def extensions(handler: ModelHandler) -> list[str]:
+    """The extensions that this server has, with this model and these settings."""
+    names = ["binary_tensor_data"]
+    if handler.ready and TextFields.of(handler.signature) is not None:
+        names.append("generate")
+    if handler.settings.admin:
+        names.append("model_repository")
+    return names
+
+
+def v2_router(handler: ModelHandler) -> APIRouter:
+    """The routes that only tell of server and model; infer, for names that are not served here."""
+    router = APIRouter(tags=["Open Inference Protocol V2"])
+
+    @router.get("/v2")
+    @router.get("/v2/", include_in_schema=False)
+    async def server_metadata() -> FastAPIResponse:
+        """The server's name, version and extensions."""
+        return json_response(
+            {"name": SERVER_NAME, "version": __version__, "extensions": extensions(handler)}
+        )
+
+    @router.get("/v2/health/live")
+    async def live() -> FastAPIResponse:
+        """The process answers."""
+        return json_response({"live": handler.live})
+
+    @router.get("/v2/health/ready")
+    async def ready() -> FastAPIResponse:
+        """Whether the model can infer."""
+        return json_response({"ready": handler.ready}, status=200 if handler.ready else 503)
+
+    @router.get("/v2/models/{model}")
+    @router.get("/v2/models/{model}/versions/{version}")
+    async def metadata(model: ModelName, version: Version | None = None) -> FastAPIResponse:
+        """What the model takes and gives."""
+        check_model(handler, model, version)
+        return json_response(model_metadata(card_of(handler), handler.signature))
+
+    @router.get("/v2/models/{model}/ready")
+    @router.get("/v2/models/{model}/versions/{version}/ready")
+    async def model_ready(model: ModelName, version: Version | None = None) -> FastAPIResponse:
+        """Whether the model can infer."""
+        check_model(handler, model, version)
+        answer = {"name": model, "ready": handler.ready}
+        return json_response(answer, status=200 if handler.ready else 503)
+
+    @router.post("/v2/models/{model}/infer")
+    @router.post("/v2/models/{model}/versions/{version}/infer")
+    async def infer(model: ModelName, version: Version | None = None) -> FastAPIResponse:
+        """Infer tensors from tensors."""
+        raise not_served(handler, model, version)
+
+    @router.post("/v2/models/{model}/generate", tags=["Generate"])
+    @router.post("/v2/models/{model}/versions/{version}/generate", tags=["Generate"])
+    async def generate(model: ModelName, version: Version | None = None) -> FastAPIResponse:
+        """Generate text from text."""
+        raise not_served(handler, model, version)
+
+    @router.post("/v2/models/{model}/generate_stream", tags=["Generate"])
+    @router.post("/v2/models/{model}/versions/{version}/generate_stream", tags=["Generate"])
+    async def generate_stream(model: ModelName, version: Version | None = None) -> FastAPIResponse:
+        """Generate text from text, sent piece by piece as server-sent events."""
+        raise not_served(handler, model, version)
+
+    return router
 
 
 def _response(body: Body) -> Response:

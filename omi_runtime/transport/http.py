@@ -8,7 +8,14 @@ half of a small request's time.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -125,6 +132,19 @@ class Response:
     headers: Sequence[tuple[bytes, bytes]] = field(default=(JSON_HEADER,))
 
 
+@dataclass(slots=True)
+class StreamingResponse:
+    """An answer whose parts are sent as they are made; they are asked for one by one.
+
+    Attributes:
+        parts: closed in the end, also when the client has gone or the answer is cut off.
+    """
+
+    status: int
+    parts: AsyncGenerator[bytes, None]
+    headers: Sequence[tuple[bytes, bytes]]
+
+
 class Route(NamedTuple):
     """What answers a path and method.
 
@@ -134,7 +154,7 @@ class Route(NamedTuple):
     """
 
     name: str
-    answer: Callable[[Request], Awaitable[Response]]
+    answer: Callable[[Request], Awaitable[Response | StreamingResponse]]
 
 
 class Dispatcher:
@@ -169,10 +189,12 @@ class Dispatcher:
             await self._fallback(scope, receive, send)
             return
         request = Request(scope, receive, self.handler, self._interface, route.name)
+        response: Response | StreamingResponse
         try:
             request.context.allow(request.timeout)
             response = await route.answer(request)
-            limits.check_response(len(response.body), self.handler.settings)
+            if isinstance(response, Response):
+                limits.check_response(len(response.body), self.handler.settings)
         except ClientDisconnected:
             return
         except Exception as error:  # noqa: BLE001 - the interface's table maps every exception
@@ -180,12 +202,26 @@ class Dispatcher:
         await respond(send, response)
 
 
-async def respond(send: Send, response: Response) -> None:
-    """Send a whole answer."""
+async def respond(send: Send, response: Response | StreamingResponse) -> None:
+    """Send an answer."""
+    if isinstance(response, StreamingResponse):
+        await _stream(send, response)
+        return
     length = b"%d" % len(response.body)
     headers = [*response.headers, (b"content-length", length)]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
+
+
+async def _stream(send: Send, response: StreamingResponse) -> None:
+    headers = list(response.headers)
+    try:
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        async for part in response.parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await response.parts.aclose()
 
 
 def check_json_media_type(request: Request) -> None:

@@ -7,6 +7,7 @@ case.
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -55,6 +56,37 @@ class Words(Model):
         if text == "raise":
             raise RuntimeError("this word is too much")
         return text.upper()
+
+
+class Tokens(Model):
+    """Text in, its words out one by one; some words are told what to do.
+
+    `wait=PATH` makes the file and waits for `PATH.open`; `closed=PATH` makes the file when nobody
+    wants the rest; `refuse` and `raise` end it.
+    """
+
+    version = "1.0.0"
+
+    def predict(
+        self, prompt: str, times: int = 1, ending: str = " "
+    ) -> Iterator[Annotated[str, Text(name="token")]]:
+        closed = Path(os.devnull)
+        try:
+            for word in prompt.split() * times:
+                verb, _, path = word.partition("=")
+                if verb == "wait":
+                    Path(path).touch()
+                    _wait_for(Path(path + ".open"))
+                elif verb == "closed":
+                    closed = Path(path)
+                elif verb == "refuse":
+                    raise InvalidInput("this word is refused")
+                elif verb == "raise":
+                    raise RuntimeError("this word is too much")
+                yield verb + ending
+        except GeneratorExit:
+            closed.touch()
+            raise
 
 
 class Document(Model):

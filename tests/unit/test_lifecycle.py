@@ -19,9 +19,14 @@ LEGAL = {
     ("LOADING", "DRAINING"),
     ("READY", "DRAINING"),
     ("FAILED", "DRAINING"),
+    ("READY", "UNLOADING"),
+    ("UNLOADING", "UNLOADED"),
+    ("UNLOADING", "DRAINING"),
+    ("UNLOADED", "LOADING"),
+    ("UNLOADED", "DRAINING"),
     ("DRAINING", "STOPPED"),
 }
-"""ARCHITECTURE, section 5."""
+"""ARCHITECTURE, section 5, and what OMI_ADMIN allows: unloading, and loading again."""
 
 
 def test_the_table_is_the_architectures() -> None:
