@@ -69,7 +69,8 @@ class CloudEvents:
             (_PREFIX + name.encode("latin-1"), value.encode("latin-1"))
             for name, value in self._attributes(attributes).items()
         ]
-        return Response(response.status, response.body, [*response.headers, *own])
+        headers = [*response.headers, *own]
+        return Response(response.status, response.body, headers, response.tail)
 
     async def _structured(self, answer: Answer, request: Request) -> Response:
         try:
@@ -90,7 +91,7 @@ class CloudEvents:
         else:
             answered |= {
                 "datacontenttype": "application/octet-stream",
-                "data_base64": base64.b64encode(response.body).decode(),
+                "data_base64": base64.b64encode(b"".join([response.body, *response.tail])).decode(),
             }
         rest = [h for h in response.headers if h[0] != b"content-type"]
         return Response(

@@ -10,6 +10,7 @@ from omi_kserve.errors import error_response
 from omi_runtime.batch import Result
 from omi_runtime.errors import NotOffered
 from omi_runtime.handler import ModelHandler
+from omi_runtime.request import RequestContext
 from omi_runtime.transport.http import (
     Request,
     Response,
@@ -39,9 +40,9 @@ class GenerateRoutes:
         What goes wrong before there is anything to send is an answer like any other's.
         """
         asked, fields = await self._read(request)
-        results = self._handler.infer_stream(asked.batch, request.context)
-        first = await anext(results, None)
-        return StreamingResponse(200, self._events(asked, fields, first, results), _EVENTS)
+        events = self._events(asked, fields, request.context)
+        await anext(events)
+        return StreamingResponse(200, events, _EVENTS)
 
     async def _read(self, request: Request) -> tuple[GenerateRequest, TextFields]:
         check_json_media_type(request)
@@ -56,18 +57,21 @@ class GenerateRoutes:
         return write_response(asked, result, fields, self._handler.card)
 
     async def _events(
-        self,
-        asked: GenerateRequest,
-        fields: TextFields,
-        first: Result | None,
-        results: AsyncGenerator[Result, None],
+        self, asked: GenerateRequest, fields: TextFields, context: RequestContext
     ) -> AsyncGenerator[bytes, None]:
+        """Nothing when there is something to send, or an error; then the events."""
+        results = self._handler.infer_stream(asked.batch, context)
+        begun = False
         try:
-            if first is not None:
-                yield _event(self._write(asked, fields, first))
-            async for result in results:
+            result = await anext(results, None)
+            begun = True
+            yield b""
+            while result is not None:
                 yield _event(self._write(asked, fields, result))
-        except Exception as error:  # noqa: BLE001 - the interface's table maps every exception
+                result = await anext(results, None)
+        except Exception as error:
+            if not begun:
+                raise
             yield _event(error_response(error).body)
         finally:
             await results.aclose()

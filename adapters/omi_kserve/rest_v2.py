@@ -20,6 +20,9 @@ SERVER_NAME: Final = "omi-runtime"
 
 _BINARY_TYPE: Final = (b"content-type", b"application/octet-stream")
 
+_LARGE: Final = 262_144
+"""Bytes of tensors from which on they are sent as they lie; measured, docs/decisions/0011."""
+
 
 class V2Routes:
     """`infer` of the one model, with and without its version in the path."""
@@ -116,4 +119,6 @@ def _response(body: Body) -> Response:
     if not body.binary:
         return Response(200, body.json)
     headers = [_BINARY_TYPE, (HEADER_LENGTH, b"%d" % len(body.json))]
+    if sum(map(len, body.binary)) >= _LARGE:
+        return Response(200, body.json, headers, body.binary)
     return Response(200, b"".join([body.json, *body.binary]), headers)

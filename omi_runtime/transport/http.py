@@ -125,11 +125,22 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """An answer: a status, a body and headers beside Content-Length."""
+    """An answer: a status, a body and headers beside Content-Length.
+
+    Attributes:
+        tail: the rest of the body, sent from where it lies: to join what is large costs more than
+            to send it apart.
+    """
 
     status: int
     body: bytes
     headers: Sequence[tuple[bytes, bytes]] = field(default=(JSON_HEADER,))
+    tail: Sequence[bytes | memoryview] = ()
+
+    @property
+    def size(self) -> int:
+        """Of the whole body, in bytes."""
+        return len(self.body) + sum(map(len, self.tail)) if self.tail else len(self.body)
 
 
 @dataclass(slots=True)
@@ -194,7 +205,7 @@ class Dispatcher:
             request.context.allow(request.timeout)
             response = await route.answer(request)
             if isinstance(response, Response):
-                limits.check_response(len(response.body), self.handler.settings)
+                limits.check_response(response.size, self.handler.settings)
         except ClientDisconnected:
             return
         except Exception as error:  # noqa: BLE001 - the interface's table maps every exception
@@ -207,10 +218,14 @@ async def respond(send: Send, response: Response | StreamingResponse) -> None:
     if isinstance(response, StreamingResponse):
         await _stream(send, response)
         return
-    length = b"%d" % len(response.body)
+    length = b"%d" % response.size
     headers = [*response.headers, (b"content-length", length)]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+    body: bytes | memoryview = response.body
+    for part in response.tail:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = part
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _stream(send: Send, response: StreamingResponse) -> None:

@@ -197,6 +197,22 @@ class Grid(Model):
         return np.array([item.shape for item in grid], dtype=np.int64).reshape(-1, 2)
 
 
+class Halves(TypedDict):
+    """Two outputs as long as the input."""
+
+    half: Annotated[np.ndarray, Tensor("FP32", [-1])]
+    negative: Annotated[np.ndarray, Tensor("BOOL", [-1])]
+
+
+class Signal(Model):
+    """One tensor of any length in, two out: for what is large."""
+
+    version = "1.0.0"
+
+    def predict(self, signal: Annotated[np.ndarray, Tensor("FP32", [-1])]) -> Halves:
+        return {"half": signal / 2, "negative": signal < 0}
+
+
 class Names(Model):
     """Strings as a tensor, turned round: of "né" that is no UTF-8."""
 

@@ -59,6 +59,27 @@ def test_every_datatype_comes_back_bit_for_bit(datatype: str, serve: Serve) -> N
     assert answer.headers["content-length"] == str(len(answer.body))
 
 
+def test_large_tensors_are_sent_whole(serve: Serve) -> None:
+    signal = np.linspace(-1, 1, 250_000, dtype="<f4")
+    tensor = {"name": "signal", "datatype": "FP32", "shape": [1, signal.size]}
+    asked = {
+        "parameters": {"binary_data_output": True},
+        "inputs": [tensor | {"parameters": {"binary_data_size": signal.nbytes}}],
+    }
+    head = json.dumps(asked).encode()
+    headers = {"inference-header-content-length": str(len(head))}
+    address = serve("Signal", "kserve").address
+    answer = send(address, "POST", "/v2/models/signal/infer", head + signal.tobytes(), headers)
+    assert answer.status == 200, answer.body
+    length = int(answer.headers["inference-header-content-length"])
+    sizes = [
+        o["parameters"]["binary_data_size"] for o in json.loads(answer.body[:length])["outputs"]
+    ]
+    assert sizes == [1_000_000, 250_000]
+    assert answer.body[length:] == (signal / 2).tobytes() + (signal < 0).tobytes()
+    assert answer.headers["content-length"] == str(len(answer.body))
+
+
 SIGNATURE = Signature.of({"x": Tensor("FP32", [2])}, {"y": Tensor("FP32", [2])})
 
 
