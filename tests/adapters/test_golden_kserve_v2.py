@@ -62,7 +62,9 @@ def test_a_full_queue_is_told_with_a_time_to_come_back(serve: Serve, gate: Gate)
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(serve: Serve) -> None:
     answer = announce(serve("Total", "kserve").address, "/v2/models/total/infer", 2**40)
     assert answer.status == 413
-    assert answer.body == b'{"error":"the request is larger than 262144000 bytes"}'
+    assert answer.json() == {
+        "error": "the request is larger than 262144000 bytes, which OMI_MAX_REQUEST_BYTES allows"
+    }
 
 
 def test_the_name_served_may_be_another(serve: Serve) -> None:
