@@ -23,6 +23,7 @@ from omi_runtime import limits
 from omi_runtime.errors import ErrorCode, InvalidRequest, OMIError, UnsupportedMediaType
 from omi_runtime.handler import ModelHandler
 from omi_runtime.request import RequestContext
+from omi_runtime.transport import encodings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -66,13 +67,14 @@ class Request:
             time from the headers `x-request-id`, `traceparent` and `X-Request-Timeout`.
     """
 
-    __slots__ = ("_receive", "context", "headers")
+    __slots__ = ("_receive", "_settings", "context", "headers")
 
     def __init__(
         self, scope: Scope, receive: Receive, handler: ModelHandler, interface: str, method: str
     ) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
+        self._settings = handler.settings
         self.context: RequestContext = handler.begin(
             interface,
             method,
@@ -105,11 +107,20 @@ class Request:
         return seconds
 
     async def body(self) -> bytes:
-        """The whole body, which the protocol has seen to be within the limit.
+        """The whole body, unpacked if its client has compressed it.
 
         Raises:
+            UnsupportedMediaType, InvalidRequest: compressed by what is not read here, or wrongly.
+            TooLarge: over the limit when unpacked; the protocol has seen to what has arrived.
             ClientDisconnected: the client went away.
         """
+        body = await self._received()
+        encoding = self.headers.get(b"content-encoding")
+        if encoding is None:
+            return body
+        return await encodings.decoded(body, encoding, self._settings)
+
+    async def _received(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             return bytes(message.get("body", b""))
@@ -206,11 +217,23 @@ class Dispatcher:
             response = await route.answer(request)
             if isinstance(response, Response):
                 limits.check_response(response.size, self.handler.settings)
+                if response.size >= encodings.WORTH_BYTES:
+                    response = await _compressed(response, request.headers)
         except ClientDisconnected:
             return
         except Exception as error:  # noqa: BLE001 - the interface's table maps every exception
             response = self.on_error(error)
         await respond(send, response)
+
+
+async def _compressed(response: Response, asked: Mapping[bytes, bytes]) -> Response:
+    """A large answer in the coding that its client asked for, if it did."""
+    coding = encodings.accepted(asked.get(b"accept-encoding", b"identity"))
+    if not coding:
+        return response
+    body = await encodings.encoded((response.body, *response.tail), coding)
+    own = ((b"content-encoding", coding.encode()), (b"vary", b"accept-encoding"))
+    return Response(response.status, body, (*response.headers, *own))
 
 
 async def respond(send: Send, response: Response | StreamingResponse) -> None:
@@ -247,9 +270,6 @@ def check_json_media_type(request: Request) -> None:
     """
     media_type = request.media_type
     if media_type in _READ_AS_JSON or media_type.endswith("+json"):
-        encoding = request.headers.get(b"content-encoding", b"identity").decode("latin-1")
-        if encoding.lower() != "identity":
-            raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not read here")
         return
     raise UnsupportedMediaType(f"Content-Type {media_type!r} is not read here: send JSON")
 
