@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from omi_runtime.settings import Settings
 from omi_runtime.signature import Bytes, Field, Json, Signature, Tensor, Text
 
 _SCALARS: Final = {"string": "text", "integer": 0, "number": 0.0, "boolean": False, "null": None}
@@ -19,6 +20,23 @@ _PIXEL: Final = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 """A PNG of one pixel: what Bytes most often are is a picture."""
+
+
+def curl(settings: Settings, port: int, path: str) -> str:
+    """How curl is told where to post."""
+    if not settings.tls_cert:
+        return f"curl -s localhost:{port}{path}"
+    own = " --cert client.pem --key client.key" if settings.tls_client_ca else ""
+    return f"curl -sk{own} https://localhost:{port}{path}"
+
+
+def grpcurl(settings: Settings) -> str:
+    """How grpcurl is told what to speak."""
+    if not settings.tls_cert:
+        return "grpcurl -plaintext"
+    return "grpcurl -insecure" + (
+        " -cert client.pem -key client.key" if settings.tls_client_ca else ""
+    )
 
 
 def value(field: Field) -> Any:

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 
-from omi_runtime import environment, logs
+from omi_runtime import environment, logs, tls
 from omi_runtime.adapter import choose_adapters
 from omi_runtime.errors import StartupError
 from omi_runtime.machine import limit_numeric_threads, usable_cpus
@@ -26,6 +26,7 @@ def main(environ: Mapping[str, str] | None = None) -> int:
     try:
         settings = environment.read(Settings, environ)
         choices, warnings = choose_adapters(settings, environ)
+        tls.check(settings)
         from omi_runtime import loading, serve  # noqa: PLC0415 - they bring numpy
 
         loading.check_source(settings.model_source())

@@ -194,6 +194,30 @@ class Settings:
         "Whether the model can be loaded and unloaded over the wire.",
         default_text="off",
     )
+    tls_cert: str = setting(
+        "OMI_TLS_CERT",
+        "",
+        str,
+        "a PEM file",
+        "The server's certificate with its chain, a PEM file: both transports then speak TLS.",
+        default_text="no TLS",
+    )
+    tls_key: str = setting(
+        "OMI_TLS_KEY",
+        "",
+        str,
+        "a PEM file",
+        "The certificate's private key without a password, a PEM file.",
+        default_text="no TLS",
+    )
+    tls_client_ca: str = setting(
+        "OMI_TLS_CLIENT_CA",
+        "",
+        str,
+        "a PEM file",
+        "Who has to have signed a client's certificate, a PEM file; others are refused.",
+        default_text="anybody",
+    )
     log_level: str = setting(
         "OMI_LOG_LEVEL",
         "info",

@@ -65,4 +65,5 @@ class OMIAdapter:
         files = examples.files(self._mount.handler.signature)
         item = {name: base64.b64encode(data).decode() for name, data in files.items()}
         body = orjson.dumps({"inputs": [{"input": item}]}).decode()
-        return f"grpcurl -plaintext -d '{body}' localhost:{self.port} ModzyModel/Run"
+        grpcurl = examples.grpcurl(self._mount.settings)
+        return f"{grpcurl} -d '{body}' localhost:{self.port} ModzyModel/Run"

@@ -68,4 +68,5 @@ class KServeAdapter:
 
         handler = self._mount.handler
         body = orjson.dumps({"instances": [examples.instance(handler.signature)]}).decode()
-        return f"curl -s localhost:{self.port}/v1/models/{handler.name}:predict -d '{body}'"
+        path = f"/v1/models/{handler.name}:predict"
+        return f"{examples.curl(self._mount.settings, self.port, path)} -d '{body}'"

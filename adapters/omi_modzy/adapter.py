@@ -62,11 +62,12 @@ class ModzyAdapter:
             for name, data in files.items()
         ]
         job = {"type": "file", "input": "/tmp/omi-in", "output": "/tmp/omi-out"}  # noqa: S108
+        curl = examples.curl(self._mount.settings, self.port, "/run")
         return " && ".join(
             [
                 "mkdir -p /tmp/omi-in",
                 *writes,
-                f"curl -s localhost:{self.port}/run -d '{orjson.dumps(job).decode()}'",
+                f"{curl} -d '{orjson.dumps(job).decode()}'",
                 "cat /tmp/omi-out/results.json",
             ]
         )

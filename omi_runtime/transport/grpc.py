@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from omi_runtime import tls
 from omi_runtime.adapter import Port
 from omi_runtime.handler import ModelHandler
 from omi_runtime.transport import calls, health, reflection
@@ -88,7 +89,7 @@ class GRPCServer:
         bind(self._host, self._port).close()
         address = f"[{self._host}]" if ":" in self._host else self._host
         try:
-            number = server.add_insecure_port(f"{address}:{self._port.number}")
+            number = self._add_port(server, f"{address}:{self._port.number}")
         except RuntimeError:
             raise cannot_bind(
                 self._host, self._port, OSError(0, "gRPC could not bind it")
@@ -96,6 +97,12 @@ class GRPCServer:
         await server.start()
         self._server = server
         return int(number)
+
+    def _add_port(self, server: grpc.aio.Server, address: str) -> int:
+        settings = self._handler.settings
+        if not settings.tls_cert:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(tls.Certificates(settings, "h2")))
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, end idle streams, finish the rest for up to `grace` seconds."""
@@ -105,6 +112,30 @@ class GRPCServer:
         begin = time.monotonic()
         await self._gate.close(min(grace, SETTLING_SECONDS))
         await self._server.stop(max(0.0, grace - (time.monotonic() - begin)))
+
+
+def _credentials(certificates: tls.Certificates) -> grpc.ServerCredentials:
+    """Shows every new client the certificates that the files hold then."""
+
+    def configured(loaded: tls.Loaded) -> grpc.ServerCertificateConfiguration:
+        pairs = [(loaded.key, loaded.certificate)]
+        return grpc.ssl_server_certificate_configuration(pairs, loaded.client_ca)
+
+    shown = certificates.current()
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
+        current = certificates.current()
+        if current is shown:
+            return None
+        shown = current
+        return configured(current)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configured(shown),
+        changed,  # type: ignore[arg-type] # None is allowed: no change
+        require_client_authentication=shown.client_ca is not None,
+    )
 
 
 class _Gate:

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 import uvicorn
 
+from omi_runtime import tls
 from omi_runtime.adapter import Port
 from omi_runtime.transport.http import Dispatcher
 from omi_runtime.transport.http_protocol import HTTPProtocol
@@ -46,6 +47,7 @@ class HTTPServer:
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
+        self._settings = app.handler.settings
         self._host = host
         self._port = port
         self._server: _Server | None = None
@@ -57,6 +59,9 @@ class HTTPServer:
         Raises:
             LoadError: the port is taken.
         """
+        if self._settings.tls_cert:
+            self._config.load()
+            self._config.ssl = tls.server_context(self._settings, "http/1.1")
         sock = bind(self._host, self._port)
         self._server = _Server(self._config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
