@@ -76,7 +76,8 @@ class Adapter(Protocol):
         probes: how a platform asks the port.
         tools: what the command line asks of an interface, as import strings `module:function`,
             loaded only then. `manifest`, for `omi manifest`, takes a ManifestRequest and returns
-            text.
+            text. `predict`, for `omi predict --url`, takes a URL, an item's files by name, and
+            the keywords `explain` and `detect_drift`; it returns the answer's files by name.
         port: the port bound, after `start`.
         title: what it speaks, for a log line, such as "omi (gRPC)".
     """

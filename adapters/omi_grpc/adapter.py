@@ -22,7 +22,7 @@ class OMIAdapter:
     port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
     opens_before_load: ClassVar[bool] = True
     probes: ClassVar[Probes] = Probes()
-    tools: ClassVar[Mapping[str, str]] = {}
+    tools: ClassVar[Mapping[str, str]] = {"predict": "omi_grpc.client:run_files"}
 
     def __init__(self, mount: Mount) -> None:
         from omi_grpc.servicer import ModzyModelServicer  # noqa: PLC0415

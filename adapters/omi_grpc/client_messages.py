@@ -1,0 +1,165 @@
+"""What the clients send and what comes back: pure functions, without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from omi_grpc._pb import inference_pb2, model_pb2
+from omi_runtime.card import RESULTS_FILE
+from omi_runtime.errors import InferenceFailed, ModelNotReady
+from omi_runtime.items import ERROR_FILE
+
+STATUS: Final = "/ModzyModel/Status"
+RUN: Final = "/ModzyModel/Run"
+SHUTDOWN: Final = "/ModzyModel/Shutdown"
+STATUS_V2: Final = "/openmodel.v2.InferenceService/Status"
+PREDICT: Final = "/openmodel.v2.InferenceService/Predict"
+PREDICT_STREAM: Final = "/openmodel.v2.InferenceService/PredictStream"
+
+Inputs = Mapping[str, Any]
+"""One item: bytes as they are, text as UTF-8, anything else, numpy's arrays too, as JSON."""
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class PredictionFailed(InferenceFailed):
+    """An item failed; the text is the server's."""
+
+
+class NotLoaded(ModelNotReady):
+    """The model failed to load; the text is the server's."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one item is answered with.
+
+    Attributes:
+        files: contents by name; of an item that failed, empty.
+        error: what went wrong, or empty.
+    """
+
+    files: Mapping[str, bytes]
+    error: str = ""
+
+    @property
+    def data(self) -> Any:
+        """The content of `results.json`.
+
+        Raises:
+            PredictionFailed: the item failed.
+        """
+        self.raise_error()
+        return orjson.loads(self.files[RESULTS_FILE])
+
+    @property
+    def result(self) -> Any:
+        """What is under `data.result` in `results.json`; where there is no such key, all of it.
+
+        Raises:
+            PredictionFailed: the item failed.
+        """
+        content = self.data
+        try:
+            return content["data"]["result"]
+        except (KeyError, TypeError, IndexError):
+            return content
+
+    def raise_error(self) -> None:
+        """Raise PredictionFailed if the item failed."""
+        if self.error:
+            raise PredictionFailed(self.error)
+
+
+def run_request(
+    items: Iterable[Inputs], *, explain: bool, detect_drift: bool
+) -> model_pb2.RunRequest:
+    """Items as `ModzyModel` takes them."""
+    return model_pb2.RunRequest(
+        inputs=[
+            model_pb2.InputItem(input={key: _as_bytes(value) for key, value in item.items()})
+            for item in items
+        ],
+        explain=explain,
+        detect_drift=detect_drift,
+    )
+
+
+def answers(response: model_pb2.RunResponse, n: int) -> list[Answer]:
+    """The answers to n items.
+
+    Raises:
+        ValueError: there are more, or fewer: Chassis answers a failed batch with none.
+    """
+    if len(response.outputs) != n:
+        raise ValueError(
+            f"the server answered {n} items with {len(response.outputs)} outputs: "
+            f"{response.status_code} {response.message}"
+        )
+    return [_answer(item) for item in response.outputs]
+
+
+def check_loaded(status: model_pb2.StatusResponse) -> None:
+    """Raise NotLoaded if a status says so."""
+    if status.status_code != 200:
+        raise NotLoaded(f"{status.status_code} {status.status}: {status.message}")
+
+
+def predict_request(
+    inputs: Inputs, tags: Mapping[str, str] | None = None
+) -> inference_pb2.PredictRequest:
+    """One item as OpenModel v2 takes it."""
+    return inference_pb2.PredictRequest(
+        inputs=[
+            inference_pb2.Input(key=key, text=value)
+            if isinstance(value, str)
+            else inference_pb2.Input(key=key, data=_as_bytes(value))
+            for key, value in inputs.items()
+        ],
+        tags=tags,
+    )
+
+
+def as_request(item: Inputs | inference_pb2.PredictRequest) -> inference_pb2.PredictRequest:
+    """An item of a stream."""
+    return predict_request(item) if isinstance(item, Mapping) else item
+
+
+async def as_requests(
+    items: Iterable[Inputs | inference_pb2.PredictRequest]
+    | AsyncIterable[Inputs | inference_pb2.PredictRequest],
+) -> AsyncIterator[inference_pb2.PredictRequest]:
+    """The items of a stream, however they come."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield as_request(item)
+    else:
+        for item in items:
+            yield as_request(item)
+
+
+def metadata(*, explain: bool, detect_drift: bool) -> Metadata:
+    """What asks for explanation and drift over OpenModel v2."""
+    asked = (("omi-explain", explain), ("omi-detect-drift", detect_drift))
+    return tuple((key, "true") for key, wanted in asked if wanted)
+
+
+def _answer(item: model_pb2.OutputItem) -> Answer:
+    files = dict(item.output)
+    # Chassis says success of an item that failed: the key counts.
+    if ERROR_FILE in files or not item.success:
+        error = files.get(ERROR_FILE, b"").decode(errors="replace")
+        return Answer({}, error or "the server gave no reason")
+    return Answer(files)
+
+
+def _as_bytes(value: Any) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
