@@ -27,7 +27,8 @@ from omi_runtime.signature import Bytes, Field, Signature
 ERROR_FILE: Final = "error"
 """The key under which an item's failure is told on the OMI wire."""
 
-Item = Mapping[str, bytes]
+Item = Mapping[str, bytes | memoryview]
+"""An item's files by name; a large one may be a view of a file mapped into memory."""
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,20 @@ class Description(_Section):
     performance: str = ""
 
 
-class InputFile(_Section):
+class _Sized(_Section):
+    max_size: str = ""
+
+    @field_validator("max_size")
+    @classmethod
+    def _is_size(cls, text: str) -> str:
+        parse_size(text)
+        return text
+
+
+class InputFile(_Sized):
     """One input; its key is the file's name."""
 
     accepted_media_types: tuple[str, ...] = ()
-    max_size: str = ""
     description: str = ""
 
     @property
@@ -71,11 +80,10 @@ class InputFile(_Section):
         return self.accepted_media_types
 
 
-class OutputFile(_Section):
+class OutputFile(_Sized):
     """One output; its key is the file's name."""
 
     media_type: str = ""
-    max_size: str = ""
     description: str = ""
 
     @property
@@ -180,6 +188,26 @@ def parse_span(text: str) -> float | None:
     if "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{text!r} is no time span: write for example 20s or 1m30s")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([KMGTP]?)i?B?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of a size such as `512K`, `5M` or `1.5 GB`; None for an empty one.
+
+    Units are powers of 1024 however they are written: who meant 1000 is not refused.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    if not text:
+        return None
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no size: write for example 512K or 5M")
+    power = "KMGTP".find(found[2].upper()) + 1 if found[2] else 0
+    return int(float(found[1]) * 1024**power)
 
 
 def read_manifest(directory: Path) -> Manifest | None:

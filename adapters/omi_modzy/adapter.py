@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import orjson
 
+from omi_modzy.settings import ModzySettings
+from omi_runtime import environment
 from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
 
@@ -15,7 +17,7 @@ from omi_runtime.environment import SettingsGroup
 class ModzyAdapter:
     """`INTERFACE=modzy`, with `PROTOCOL` unset or `v1`."""
 
-    settings_group: ClassVar[type[SettingsGroup] | None] = None
+    settings_group: ClassVar[type[SettingsGroup] | None] = ModzySettings
     protocols: ClassVar[frozenset[str]] = frozenset({"v1"})
     default_port: ClassVar[int] = 8080
     port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
@@ -28,12 +30,8 @@ class ModzyAdapter:
         from omi_runtime.transport.http_server import HTTPServer  # noqa: PLC0415
 
         settings = mount.settings
-        app = make_app(
-            mount.handler,
-            mount.interface,
-            allow_shutdown=settings.allow_shutdown,
-            debug=settings.log_level == "debug",
-        )
+        own = environment.read(ModzySettings, mount.environ)
+        app = make_app(mount.handler, mount.interface, own)
         self._mount = mount
         self._server = HTTPServer(app, settings.host, mount.port, access_log=settings.access_log)
         self.port = mount.port.number

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from omi_modzy import job as jobs
 from omi_modzy.errors import answer, error_answer
-from omi_runtime.errors import NotOffered, OMIError
+from omi_modzy.job import read_job
+from omi_modzy.settings import ModzySettings
+from omi_runtime.errors import NotOffered
+from omi_runtime.folders import Roots
 from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
+from omi_runtime.jobfiles import Admit, JobFiles, make_output
 from omi_runtime.signature import Signature
+from omi_runtime.threads import Threads
 from omi_runtime.transport.http import (
     Dispatcher,
     Receive,
@@ -23,19 +26,21 @@ from omi_runtime.transport.http import (
     respond,
 )
 
+FILE_THREADS: Final = 4
+"""More only wait for one another where a disk is fast, and for the disk where it is slow."""
 
-def make_app(
-    handler: ModelHandler, interface: str, *, allow_shutdown: bool, debug: bool
-) -> Dispatcher:
+
+def make_app(handler: ModelHandler, interface: str, settings: ModzySettings) -> Dispatcher:
     """All routes around the handler.
 
     Args:
         handler: the core.
         interface: as `INTERFACE` names it.
-        allow_shutdown: `OMI_ALLOW_SHUTDOWN`.
-        debug: answer errors with `technicalInformation`.
+        settings: the interface's own; an error has `technicalInformation` if the core logs at
+            debug.
     """
-    routes = ModzyRoutes(handler, allow_shutdown=allow_shutdown)
+    routes = ModzyRoutes(handler, settings)
+    debug = handler.settings.log_level == "debug"
     table: dict[str, dict[str, Route]] = {
         "/status": {"GET": Route("status", routes.status)},
         "/run": {"POST": Route("run", routes.run)},
@@ -53,10 +58,12 @@ def make_app(
 class ModzyRoutes:
     """Answers the three routes through the handler."""
 
-    def __init__(self, handler: ModelHandler, *, allow_shutdown: bool) -> None:
+    def __init__(self, handler: ModelHandler, settings: ModzySettings) -> None:
         self._handler = handler
-        self._allow_shutdown = allow_shutdown
-        self._codec: ItemCodec | None = None
+        self._settings = settings
+        self._roots = Roots(settings.data_roots)
+        self._threads = Threads("omi-files", FILE_THREADS)
+        self._files: JobFiles | None = None
 
     async def status(self, _request: Request) -> Response:
         """200 once the model has loaded; after a failed load, loads again."""
@@ -65,33 +72,40 @@ class ModzyRoutes:
 
     async def run(self, request: Request) -> Response:
         """One job: the files of one item in, the files of its answer out."""
-        job = jobs.read_job(await request.body(), request.media_type)
-        # Files may lie on a network's disk: they are no work for the event loop.
+        job, wanted = read_job(await request.body(), request.media_type)
+        # Files may lie on a network's disk, and be large: they are no work for the event loop.
         if not self._handler.ready:
             # The specification's order: a bad output directory is told before a failed load.
-            await asyncio.to_thread(jobs.make_output_directory, job)
+            await self._threads.run(make_output, job, self._roots)
             await self._handler.reload_if_failed(request.context)
-        signature = self._handler.signature
-        codec = self._item_codec(signature)
-        files = await asyncio.to_thread(jobs.open_job, job, signature, codec)
-        result = await self._handler.infer_rows([codec.decode(files)], request=request.context)
-        (output,) = codec.encode(result)
-        if isinstance(output, OMIError):
-            raise output
-        await asyncio.to_thread(jobs.write_files, job, output)
+        files = self._job_files()
+        row = await self._threads.run(files.read, job)
+        result = await self._handler.infer_rows([row], wanted, request=request.context)
+        await self._threads.run(files.write, job, result)
         return answer(200, "success")
 
     async def shutdown(self, _request: Request) -> Response:
         """202, then the process drains and exits 0."""
-        if not self._allow_shutdown:
+        if not self._handler.settings.allow_shutdown:
             raise NotOffered("/shutdown is switched off by OMI_ALLOW_SHUTDOWN")
         self._handler.lifecycle.request_stop("POST /shutdown")
         return answer(202, "exiting")
 
-    def _item_codec(self, signature: Signature) -> ItemCodec:
-        if self._codec is None:
-            self._codec = ItemCodec(signature, self._handler.name, self._handler.settings.nan)
-        return self._codec
+    def _job_files(self) -> JobFiles:
+        """Raises ModelNotReady if the load failed again."""
+        signature = self._handler.signature
+        if self._files is None:
+            codec = ItemCodec(signature, self._handler.name, self._handler.settings.nan)
+            self._files = JobFiles(signature, codec, self._roots, self._limits(signature))
+        return self._files
+
+    def _limits(self, signature: Signature) -> Admit | None:
+        if not self._settings.enforce_card or self._handler.card is None:
+            return None
+        # Imported here, for it brings pydantic and yaml.
+        from omi_modzy.limits import CardLimits  # noqa: PLC0415
+
+        return CardLimits(self._handler.card, signature)
 
 
 class _NotRouted:

@@ -221,7 +221,7 @@ BODIES: list[tuple[bytes, str | None, tuple[int, str], str]] = [
         b'{"type": "file", "input": "/dev/null", "output": "/dev/null"}',
         "text/plain",
         BAD_REQUEST,
-        "output '/dev/null' cannot be made: File exists",
+        "output '/dev/null' cannot be made: Not a directory",
     ),
 ]
 
@@ -430,7 +430,7 @@ def test_outputs_are_written_all_or_none(serve: Serve, job: Job) -> None:
     (job.output / "scan").mkdir(parents=True)
     results = job.output / "results.json"
     results.write_bytes(b"older")
-    expected = told(*BAD_REQUEST, "'…/out/scan' cannot be written: Is a directory")
+    expected = told(*BAD_REQUEST, "'…/out/scan' cannot be written: it is a folder, not a file")
     assert_told(run(serve("Shop", "modzy"), job.body), expected)
     assert results.read_bytes() == b"older"
     assert {path.name for path in job.output.iterdir()} == {"results.json", "scan"}
@@ -452,7 +452,8 @@ def test_a_path_that_cannot_be(key: str, path: str, serve: Serve, job: Job) -> N
 def test_a_directory_where_an_input_file_should_be(serve: Serve, job: Job) -> None:
     (job.input / "text").mkdir()
     answer = run(serve("Words", "modzy"), job.body)
-    assert_told(answer, told(*BAD_REQUEST, "input 'text' is missing in …"))
+    expected = "'…/in/text' cannot be read: it is a folder, not a file"
+    assert_told(answer, told(*BAD_REQUEST, expected))
 
 
 def test_a_limit_of_time_that_is_none(serve: Serve, job: Job) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omi_runtime.errors import LoadError
-from omi_runtime.metadata import Manifest, parse_span, read_manifest
+from omi_runtime.metadata import Manifest, parse_size, parse_span, read_manifest
 
 Write = Callable[..., Path]
 
@@ -270,3 +270,42 @@ def test_the_parts_of_a_span_add_up(parts: list[Any]) -> None:
     text = "".join(f"{number}{unit}" for number, (unit, _) in parts)
     total = sum(number * seconds for number, (_, seconds) in parts)
     assert parse_span(text) == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("100", 100),
+        ("100B", 100),
+        ("512K", 512 * 1024),
+        ("5M", 5 * 1024**2),
+        ("5 MB", 5 * 1024**2),
+        ("5MiB", 5 * 1024**2),
+        ("1.5G", 1.5 * 1024**3),
+        (" 2g ", 2 * 1024**3),
+        ("1T", 1024**4),
+    ],
+)
+def test_a_size(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+def test_an_empty_size_is_none() -> None:
+    assert parse_size("") is None
+
+
+@pytest.mark.parametrize("text", ["M", "-1M", "5 X", "five", "5MM", "1,5M", "5M!"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is no size: write for example 512K or 5M"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("section", ["inputs", "outputs"])
+def test_a_max_size_that_is_none_is_told_with_its_line(section: str, tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text(
+        f"specification: '0.4'\n{section}:\n  a:\n    maxSize: plenty\n"
+    )
+    place = rf"line 4: {section}\.a\.maxSize: .*'plenty' is no size"
+    with pytest.raises(LoadError, match=place):
+        read_manifest(tmp_path)

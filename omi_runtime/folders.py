@@ -1,0 +1,161 @@
+"""Opening folders and files that a request names, inside the roots that an operator allows.
+
+A path from outside is never opened as it stands. It is resolved, compared with the roots, and then
+walked from its root one name at a time without following symbolic links: whoever swaps a folder
+for a link in between gets an error, not a file outside. What is no regular file is not opened at
+all, for opening a device or a FIFO can wait for ever, or do something.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+_FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+"""With O_PATH the right to pass through a folder is enough, as it is for a path."""
+
+_FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+_MOST_PARTS: Final = 256
+"""Folders in one path. Nobody has more on purpose, and a request could make any number of them."""
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+class Roots:
+    """The folders in which requests may read and write.
+
+    Args:
+        paths: absolute; with their symbolic links resolved now. None of them means anywhere.
+    """
+
+    def __init__(self, paths: Sequence[str] = ()) -> None:
+        self._paths = tuple(os.path.realpath(path) for path in paths)
+
+    @contextmanager
+    def opened(self, path: str, *, make: bool = False) -> Iterator[int]:
+        """A descriptor of the folder, to be used as `dir_fd`.
+
+        Args:
+            path: of the folder; relative to the working directory if it is not absolute.
+            make: make what is missing of it.
+
+        Raises:
+            OSError: there is no such folder, or it lies outside of the roots.
+        """
+        descriptor = self._open(path, make=make)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def open_file(self, folder: int, path: str, name: str) -> tuple[int, int]:
+        """A descriptor of a regular file to be read, and its size in bytes.
+
+        Args:
+            folder: the descriptor that `opened` gave.
+            path: of that folder, for a file that is a symbolic link.
+            name: of the file.
+
+        Raises:
+            OSError: there is none, it is something else, or a link that leaves the roots.
+        """
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        if not stat.S_ISLNK(mode):
+            return _open_regular(folder, name, mode)
+        # Mounted configuration is made of links: what counts is where they end.
+        target, name = os.path.split(os.path.realpath(f"{path}/{name}"))
+        aside = self._enter(target, make=False)
+        try:
+            mode = os.stat(name, dir_fd=aside, follow_symlinks=False).st_mode
+            return _open_regular(aside, name, mode)
+        finally:
+            os.close(aside)
+
+    def _open(self, path: str, *, make: bool) -> int:
+        if not path:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not self._paths:
+            try:
+                return os.open(path, _FOLDER)
+            except FileNotFoundError:
+                if not make:
+                    raise
+        return self._enter(os.path.realpath(path), make=make)
+
+    def _enter(self, real: str, *, make: bool) -> int:
+        """Walk to a resolved path from the root that holds it."""
+        root = self._root_of(real)
+        parts = [part for part in real[len(root) :].split("/") if part]
+        if len(parts) > _MOST_PARTS:
+            raise OSError(errno.ENAMETOOLONG, f"more than {_MOST_PARTS} folders deep")
+        descriptor = os.open(root, _FOLDER)
+        for part in parts:
+            outer = descriptor
+            try:
+                descriptor = _step(outer, part, make=make)
+            finally:
+                os.close(outer)
+        return descriptor
+
+    def _root_of(self, real: str) -> str:
+        if not self._paths:
+            return "/"
+        for root in self._paths:
+            if real == root or real.startswith(root.rstrip("/") + "/"):
+                return root
+        allowed = ":".join(self._paths)
+        raise PermissionError(errno.EACCES, f"it is {real!r}, outside of OMI_DATA_ROOTS={allowed}")
+
+
+def check_replaceable(folder: int, name: str) -> bool:
+    """Whether there is a file of that name, which may be replaced.
+
+    Raises:
+        OSError: what is there is no regular file.
+    """
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(mode):
+        raise _not_a_file(mode)
+    return True
+
+
+def _step(folder: int, name: str, *, make: bool) -> int:
+    try:
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with suppress(FileExistsError):  # another job may make it too
+        os.mkdir(name, dir_fd=folder)
+    return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+
+
+def _open_regular(folder: int, name: str, mode: int) -> tuple[int, int]:
+    if not stat.S_ISREG(mode):
+        raise _not_a_file(mode)
+    descriptor = os.open(name, _FILE, dir_fd=folder)
+    opened = os.fstat(descriptor)
+    if not stat.S_ISREG(opened.st_mode):  # it has been swapped since it was looked at
+        os.close(descriptor)
+        raise _not_a_file(opened.st_mode)
+    return descriptor, opened.st_size
+
+
+def _not_a_file(mode: int) -> OSError:
+    kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+    return OSError(errno.EINVAL, f"it is {kind}, not a file")
