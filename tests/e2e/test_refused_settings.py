@@ -170,6 +170,10 @@ class EchoAdapter:
     port_variables = ("HTTP_PORT",)
     opens_before_load = True
 
+    @classmethod
+    def further_ports(cls, port, environ):
+        return {}
+
     def __init__(self, mount):
         self.port = mount.port.number
         self.title = f"INTERFACE={mount.interface} (echo)"
