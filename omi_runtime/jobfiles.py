@@ -57,6 +57,7 @@ class JobFiles:
     def __init__(
         self, signature: Signature, codec: ItemCodec, roots: Roots, admit: Admit | None = None
     ) -> None:
+        self.signature = signature
         self._codec = codec
         self._roots = roots
         self._admit = admit

@@ -94,7 +94,7 @@ class ModzyRoutes:
     def _job_files(self) -> JobFiles:
         """Raises ModelNotReady if the load failed again."""
         signature = self._handler.signature
-        if self._files is None:
+        if self._files is None or self._files.signature is not signature:  # loaded again
             codec = ItemCodec(signature, self._handler.name, self._handler.settings.nan)
             self._files = JobFiles(signature, codec, self._roots, self._limits(signature))
         return self._files
