@@ -19,6 +19,7 @@ TARGETS = {
     "grpc/health/v1/health.proto": "omi_runtime/transport/_pb/health_pb2",
     "grpc/reflection/v1/reflection.proto": "omi_runtime/transport/_pb/reflection_pb2",
     "grpc/reflection/v1alpha/reflection.proto": "omi_runtime/transport/_pb/reflection_v1alpha_pb2",
+    "inference/open_inference.proto": "adapters/omi_kserve/_pb/open_inference_pb2",
     "modzy/model.proto": "adapters/omi_grpc/_pb/model_pb2",
     "openmodel/v2/inference.proto": "adapters/omi_grpc/_pb/inference_pb2",
     "openmodel/v2/results.proto": "adapters/omi_grpc/_pb/results_pb2",

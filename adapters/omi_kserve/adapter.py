@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import orjson
 
@@ -13,7 +14,11 @@ from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
 
 if TYPE_CHECKING:
+    from omi_kserve.grpc_v2 import GRPCV2
     from omi_runtime.transport.http_server import HTTPServer
+
+GRPC_PORT: Final = 8081
+"""KServe's own default too."""
 
 
 class KServeAdapter:
@@ -30,7 +35,7 @@ class KServeAdapter:
     tools: ClassVar[Mapping[str, str]] = {"manifest": "omi_kserve.manifest:render"}
 
     def __init__(self, mount: Mount) -> None:
-        # The application can only be made around a loaded model, but imported meanwhile.
+        # The services can only be made around a loaded model, but imported meanwhile.
         from omi_kserve import app  # noqa: PLC0415
         from omi_runtime.transport import http_server  # noqa: PLC0415
 
@@ -38,17 +43,32 @@ class KServeAdapter:
         self._settings = environment.read(KServeSettings, mount.environ)
         self._mount = mount
         self._server: HTTPServer | None = None
+        self._grpc: GRPCV2 | None = None
+        grpc_port = self.further_ports(mount.port, mount.environ).get("grpc")
+        if grpc_port is not None:
+            from omi_kserve.grpc_v2 import GRPCV2  # noqa: PLC0415
+
+            self._grpc = GRPCV2(mount, grpc_port)
         self.port = mount.port.number
         self.title = f"INTERFACE={mount.interface} (REST V1 and V2)"
 
     @classmethod
-    def further_ports(cls, port: Port, environ: Mapping[str, str]) -> Mapping[str, Port]:  # noqa: ARG003 - it has none
-        """None beside its own."""
-        return {}
+    def further_ports(cls, port: Port, environ: Mapping[str, str]) -> Mapping[str, Port]:
+        """The port of V2 over gRPC, unless it is switched off."""
+        chosen = environment.read(KServeSettings, environ).grpc_port
+        if chosen is not None:
+            return {"grpc": Port(chosen, "OMI_GRPC_PORT")} if chosen else {}
+        # Whoever lets the system choose one port means all.
+        number = GRPC_PORT if port.number else 0
+        return {"grpc": Port(number, "the default; set OMI_GRPC_PORT to change it")}
 
     async def start(self) -> None:
-        """Bind and serve. Raises LoadError if the port is taken."""
+        """Bind and serve. Raises LoadError if a port is taken."""
         mount = self._mount
+        if self._grpc is not None:
+            # Before REST, whose port is the one that platforms look at.
+            number = await self._grpc.start()
+            self.title = f"INTERFACE={mount.interface} (REST V1 and V2; gRPC V2 on port {number})"
         self._server = self._http.HTTPServer(
             self._app.make_app(mount.handler, mount.interface, self._settings),
             mount.settings.host,
@@ -59,8 +79,8 @@ class KServeAdapter:
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, answer what is in flight for up to `grace` seconds, close."""
-        if self._server is not None:
-            await self._server.stop(grace)
+        servers = [server for server in (self._server, self._grpc) if server is not None]
+        await asyncio.gather(*(server.stop(grace) for server in servers))
 
     def example_request(self) -> str:
         """A curl line for V1, which takes every kind of model."""

@@ -12,12 +12,13 @@ from fastapi import Response as FastAPIResponse
 from starlette.exceptions import HTTPException
 
 from omi_kserve.cloudevents import CloudEvents
-from omi_kserve.control import card_of, json_response
+from omi_kserve.control import json_response
 from omi_kserve.errors import error_response
 from omi_kserve.rest_generate import GenerateRoutes
 from omi_kserve.rest_repository import repository_router
 from omi_kserve.rest_v1 import V1Routes, v1_router
 from omi_kserve.rest_v2 import V2Routes, v2_router
+from omi_kserve.served import card_of
 from omi_kserve.settings import KServeSettings
 from omi_runtime.errors import OMIError
 from omi_runtime.handler import ModelHandler

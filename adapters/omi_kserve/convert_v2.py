@@ -37,6 +37,12 @@ EXPLAIN: Final = "explain"
 DETECT_DRIFT: Final = "detect_drift"
 """Request parameters of this runtime's own, and the names of the outputs that answer them."""
 
+_NOT_OFFERED: Final = {
+    "classification": "classification",
+    "shared_memory_region": "shared memory",
+}
+"""Parameters of Triton's that change what a tensor is: to ignore them would be a wrong answer."""
+
 _MOST_EMPTY_ITEMS: Final = 65_536
 """Other items cost their sender bytes; of these a few bytes could ask for billions."""
 
@@ -162,6 +168,21 @@ def model_metadata(card: ModelCard, signature: Signature) -> dict[str, Any]:
             _tensor_metadata(field, streaming=signature.streaming) for field in signature.outputs
         ],
     }
+
+
+def check_parameters(names: Iterable[str], where: str) -> None:
+    """Refuse parameters that ask for an extension that is not here.
+
+    Args:
+        names: of the parameters of a request, an input or a requested output.
+        where: whose, for the message.
+
+    Raises:
+        NotOffered: names the parameter.
+    """
+    for name in names:
+        if name in _NOT_OFFERED:
+            raise NotOffered(f"{where}.{name}: {_NOT_OFFERED[name]} is not offered here")
 
 
 def read_request(

@@ -19,7 +19,7 @@ import orjson
 from omi_kserve import convert_v2
 from omi_kserve.convert_v2 import InferRequest, InputTensor, datatype_of, item_shape_of
 from omi_runtime import datatypes
-from omi_runtime.errors import InvalidInput, InvalidRequest, NotOffered
+from omi_runtime.errors import InvalidInput, InvalidRequest
 from omi_runtime.signature import Field, Signature, Tensor
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
@@ -27,12 +27,6 @@ BINARY_SIZE: Final = "binary_data_size"
 _BINARY: Final = "binary_data"
 _ALL_BINARY: Final = "binary_data_output"
 _NO_PARAMETERS: Final[Mapping[str, Any]] = {}
-
-_NOT_OFFERED: Final = {
-    "classification": "classification",
-    "shared_memory_region": "shared memory",
-}
-"""Parameters of Triton's that change what a tensor is: to ignore them would be a wrong answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +145,7 @@ def _read_parameters(content: dict[str, Any], where: str) -> Mapping[str, Any]:
     for name, value in parameters.items():
         if not isinstance(value, str | int | float | bool):
             raise InvalidRequest(f"{where}.{name}: expected a string, number or boolean")
-        if name in _NOT_OFFERED:
-            raise NotOffered(f"{where}.{name}: {_NOT_OFFERED[name]} is not offered here")
+    convert_v2.check_parameters(parameters, where)
     return parameters
 
 

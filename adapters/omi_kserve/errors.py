@@ -27,6 +27,21 @@ TABLE: Final[dict[ErrorCode, int]] = {
 }
 """Total: a test asserts that every ErrorCode is here."""
 
+GRPC_TABLE: Final[dict[ErrorCode, str]] = {
+    ErrorCode.INVALID_REQUEST: "INVALID_ARGUMENT",
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: "INVALID_ARGUMENT",
+    ErrorCode.INVALID_INPUT: "INVALID_ARGUMENT",
+    ErrorCode.MODEL_NOT_FOUND: "NOT_FOUND",
+    ErrorCode.MODEL_NOT_READY: "UNAVAILABLE",
+    ErrorCode.NOT_OFFERED: "UNIMPLEMENTED",
+    ErrorCode.TOO_LARGE: "RESOURCE_EXHAUSTED",
+    ErrorCode.OVERLOADED: "RESOURCE_EXHAUSTED",
+    ErrorCode.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
+    ErrorCode.INFERENCE_FAILED: "INTERNAL",
+    ErrorCode.INTERNAL: "INTERNAL",
+}
+"""The same over gRPC, by the names of `grpc.StatusCode`: REST alone does without grpc."""
+
 _RETRY_AFTER: Final = (b"retry-after", b"1")
 
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from omi_kserve.control import ModelName, card_of, check_model, json_response, served
+from omi_kserve.control import ModelName, json_response
+from omi_kserve.served import card_of, check_model, served
 from omi_runtime.errors import InvalidRequest, NotOffered
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import State

@@ -6,7 +6,8 @@ from fastapi import APIRouter, HTTPException
 from fastapi import Response as FastAPIResponse
 
 from omi_kserve import convert_v1
-from omi_kserve.control import ModelName, check_model, json_response, not_served, served
+from omi_kserve.control import ModelName, json_response
+from omi_kserve.served import check_model, not_served, served
 from omi_runtime.batch import Batch, Result
 from omi_runtime.errors import ModelNotReady, NotOffered
 from omi_runtime.handler import ModelHandler

@@ -7,16 +7,14 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi import Response as FastAPIResponse
 
-from omi_kserve.control import ModelName, Version, card_of, check_model, json_response, not_served
-from omi_kserve.convert_generate import TextFields
+from omi_kserve.control import ModelName, Version, json_response
 from omi_kserve.convert_v2 import model_metadata, write_outputs
 from omi_kserve.convert_v2_request import HEADER_LENGTH, read_request
 from omi_kserve.convert_v2_response import Body, write_response
+from omi_kserve.served import SERVER_NAME, card_of, check_model, extensions, not_served
 from omi_runtime import __version__
 from omi_runtime.handler import ModelHandler
 from omi_runtime.transport.http import Request, Response, check_json_media_type
-
-SERVER_NAME: Final = "omi-runtime"
 
 _BINARY_TYPE: Final = (b"content-type", b"application/octet-stream")
 
@@ -45,16 +43,6 @@ class V2Routes:
         result = await handler.infer(asked.infer.batch, asked.infer.wanted, request.context)
         outputs = write_outputs(asked.infer, result, signature, handler.name)
         return _response(write_response(asked, outputs, card, handler.settings.nan))
-
-
-def extensions(handler: ModelHandler) -> list[str]:
-    """The extensions that this server has, with this model and these settings."""
-    names = ["binary_tensor_data"]
-    if handler.ready and TextFields.of(handler.signature) is not None:
-        names.append("generate")
-    if handler.settings.admin:
-        names.append("model_repository")
-    return names
 
 
 def v2_router(handler: ModelHandler) -> APIRouter:

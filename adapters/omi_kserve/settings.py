@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omi_runtime.environment import SWITCH, parse_switch, setting
+from omi_runtime.environment import PORT, SWITCH, parse_port, parse_switch, setting
 
 
 @dataclass(frozen=True)
 class KServeSettings:
     """What only this interface reads. The names without `OMI_` are KServe's own server's."""
 
+    grpc_port: int | None = setting(
+        "OMI_GRPC_PORT",
+        None,
+        parse_port,
+        PORT,
+        "The port of V2 over gRPC; 0 is off.",
+        default_text="8081; a free one where HTTP_PORT is 0",
+    )
     v1_base64: bool = setting(
         "OMI_V1_BASE64",
         False,

@@ -45,6 +45,13 @@ class Server:
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8")
 
+    @property
+    def grpc_port(self) -> int:
+        """Of V2 over gRPC; it is open before the port is that `port` names."""
+        found = re.search(r"gRPC V2 on port (\d+)", self.log)
+        assert found, self.log
+        return int(found[1])
+
     def ended(self) -> None:
         """See that it ends well, now that it has been asked to."""
         try:

@@ -255,6 +255,24 @@ class Census(Model):
         return {"total": total, "peak": int(status.partition("VmHWM:")[2].split()[0]) * 1024}
 
 
+class Counting(Model):
+    """Yields the numbers from 1; 13 is too much for it. Makes the file `mark` when it is closed."""
+
+    version = "1.0.0"
+
+    def predict(
+        self, to: int, mark: str = ""
+    ) -> Iterator[Annotated[int, Tensor("INT64", name="number")]]:
+        try:
+            for number in range(1, to + 1):
+                if number == 13:
+                    raise RuntimeError("thirteen is too much")
+                yield number
+        finally:
+            if mark:
+                Path(mark).touch()
+
+
 class Gate(Model):
     """Makes the file `path`, to say that it has begun, and waits for `path.open` beside it."""
 

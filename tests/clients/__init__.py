@@ -8,11 +8,18 @@ import pytest
 
 from clients.base import Answer, Client, Failure, Item, Outcome, Spec, is_failure
 from clients.kserve import KServeV1Client, KServeV2Client
+from clients.kserve_grpc import KServeGRPCClient
 from clients.modzy import ModzyClient
 from clients.omi import OMIClient
 from clients.process import MODELS, Server, until
 
-WIRES: tuple[type[Client], ...] = (OMIClient, KServeV1Client, KServeV2Client, ModzyClient)
+WIRES: tuple[type[Client], ...] = (
+    OMIClient,
+    KServeV1Client,
+    KServeV2Client,
+    KServeGRPCClient,
+    ModzyClient,
+)
 
 
 def each(*wires: type[Client]) -> Any:
@@ -25,8 +32,8 @@ def only(*wires: type[Client]) -> Any:
     return pytest.mark.parametrize("wire", each(*wires), indirect=True, scope="session")
 
 
-per_interface = only(OMIClient, KServeV1Client, ModzyClient)
-"""For tests of the process, where the wires of one interface would say the same twice."""
+per_interface = only(OMIClient, KServeV1Client, KServeGRPCClient, ModzyClient)
+"""For tests of the process, where the wires of one port would say the same twice."""
 
 __all__ = [
     "MODELS",
@@ -35,6 +42,7 @@ __all__ = [
     "Client",
     "Failure",
     "Item",
+    "KServeGRPCClient",
     "KServeV1Client",
     "KServeV2Client",
     "ModzyClient",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from clients.process import Server
 from omi_runtime.errors import ErrorCode
 
 Item = Mapping[str, Any]
@@ -82,6 +83,8 @@ class Client(ABC):
         names_models: a request says which model it is for.
         mixes: the items of one request may have different inputs.
         carries_bytes: bytes that are no text can be sent and answered.
+        carries_nan: the wire has a word for NaN.
+        port_variable: the environment variable that sets the wire's port.
         limit: seconds that each request allows for its answer; None says nothing.
     """
 
@@ -94,12 +97,19 @@ class Client(ABC):
     names_models: ClassVar[bool] = False
     mixes: ClassVar[bool] = True
     carries_bytes: ClassVar[bool] = True
+    carries_nan: ClassVar[bool] = False
+    port_variable: ClassVar[str] = "HTTP_PORT"
     limit: float | None = None
 
     def __init__(self, port: int, spec: Spec, directory: Path) -> None:
         self.port = port
         self.spec = spec
         self.directory = directory
+
+    @classmethod
+    def port_of(cls, server: Server) -> int:
+        """The port of a server that speaks the wire, once it listens."""
+        return server.port(cls.interface)
 
     def __enter__(self) -> Self:
         return self

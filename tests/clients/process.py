@@ -104,6 +104,9 @@ class Server:
         self, directory: Path, *, command: tuple[str, ...] = (), **variables: str | Path
     ) -> None:
         settings: dict[str, Any] = {"HTTP_PORT": "0", "OMI_HOST": "127.0.0.1"} | variables
+        if str(settings["HTTP_PORT"]) != "0" and str(settings.get("INTERFACE")).startswith("k"):
+            # Its default is one port for all that run at this moment.
+            settings.setdefault("OMI_GRPC_PORT", "0")
         self._log = _fresh(directory)
         with self._log.open("wb") as stream:
             self.process = subprocess.Popen(

@@ -45,7 +45,7 @@ class Pool:
             process.used.append(server)
         key = (wire, *server_key)
         if key not in self._clients:
-            client = wire(server.port(wire.interface), spec, self._directory)
+            client = wire(wire.port_of(server), spec, self._directory)
             self._clients[key] = self._stack.enter_context(client)
             process.until(client.ready, f"{wire.wire} is ready")
         return self._clients[key]
@@ -97,8 +97,8 @@ def start(
         def start(model: str = "Totals", **variables: Any) -> tuple[Server, Client]:
             port = stack.enter_context(process.reserved_port())
             spec = Spec(f"{MODELS}:{model}", model.lower(), TOTALS.inputs, TOTALS.outputs)
-            settings = {"HTTP_PORT": port, "OMI_MODEL": spec.source, "MARKS": marks, **variables}
-            server = servers(INTERFACE=wire.interface, **settings)
+            settings = {wire.port_variable: port, "OMI_MODEL": spec.source, "MARKS": marks}
+            server = servers(INTERFACE=wire.interface, **settings | variables)
             return server, stack.enter_context(wire(port, spec, tmp_path))
 
         yield start

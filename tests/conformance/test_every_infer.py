@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +119,18 @@ def test_a_model_that_quits_is_answered_for_and_goes_on(totals: Client) -> None:
     assert totals.ready()
 
 
+_without_nan = only(*(wire for wire in WIRES if not wire.carries_nan))
+
+
+@only(*(wire for wire in WIRES if wire.carries_nan))
+def test_nan_is_a_number_where_the_wire_has_a_word_for_it(totals: Client) -> None:
+    bad, good = totals.infer(pairs((NAN, 1), (1, 2)))
+    assert isinstance(bad, Answer)
+    assert math.isnan(bad.outputs["total"])
+    assert good == Answer({"total": 3.0})
+
+
+@_without_nan
 @pytest.mark.parametrize("others", [[], [(1.0, 1.0), (2.0, 2.0)]], ids=["alone", "in a batch"])
 def test_nan_is_refused_unless_asked_for(totals: Client, others: list[tuple[float, float]]) -> None:
     outcomes = totals.infer(pairs(*others, (NAN, 1)))
@@ -128,11 +141,13 @@ def test_nan_is_refused_unless_asked_for(totals: Client, others: list[tuple[floa
         assert outcomes[:-1] == [Answer({"total": 2.0 * first}) for first, _ in others]
 
 
+@_without_nan
 def test_nan_as_null(lenient: Client) -> None:
     outcomes = lenient.infer(pairs((NAN, 1), (1, 2)))
     assert outcomes == [Answer({"total": None}), Answer({"total": 3.0})]
 
 
+@_without_nan
 def test_nan_as_a_word(pool: Any, totals: Client) -> None:
     client = pool.client(type(totals), totals.spec, OMI_NAN="string")
     outcomes = client.infer(pairs((NAN, 1), (1, 2)))

@@ -40,7 +40,7 @@ def test_expected_answers(servers: Any, tmp_path: Path, example: str) -> None:
     for wire in WIRES:
         if "bytes" in spec.inputs.values() and not wire.carries_bytes:
             continue
-        with wire(server.port(wire.interface), spec, tmp_path) as client:
+        with wire(wire.port_of(server), spec, tmp_path) as client:
             until(client.ready, f"{example} is ready", 2 * PATIENCE)
             assert client.infer(items) == answers, wire.wire
             assert [client.infer([item]) for item in items] == [[answer] for answer in answers]
@@ -57,7 +57,7 @@ def test_what_an_example_refuses(servers: Any, tmp_path: Path) -> None:
     spec = SPECS["colours"]
     server = servers(INTERFACE="kserve,omi,modzy", OMI_MODEL=spec.source, PSC_MODEL_PORT="0")
     for wire in (OMIClient, KServeV1Client, ModzyClient):
-        with wire(server.port(wire.interface), spec, tmp_path) as client:
+        with wire(wire.port_of(server), spec, tmp_path) as client:
             until(client.ready, "colours is ready")
             (outcome,) = client.infer([{"image": b"no picture"}])
             assert "neither a JPEG nor a PNG" in outcome.message, wire.wire

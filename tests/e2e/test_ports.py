@@ -14,6 +14,7 @@ import pytest
 from clients import (
     MODELS,
     Answer,
+    KServeGRPCClient,
     KServeV1Client,
     KServeV2Client,
     ModzyClient,
@@ -28,10 +29,18 @@ from omi_runtime.errors import ErrorCode
 
 TOTALS = Spec(f"{MODELS}:Totals", "totals", {"pair": "FP32"}, {"total": "FP32"})
 
+# kserve's default for gRPC is one port for all that run at this moment.
+BESIDE = {"HTTP_PORT": {"OMI_GRPC_PORT": "0"}, "OMI_GRPC_PORT": {"HTTP_PORT": "0"}}
+
 
 @pytest.mark.parametrize(
     ("interface", "variable"),
-    [("omi", "HTTP_PORT"), ("omi", "PSC_MODEL_PORT"), ("kserve", "HTTP_PORT")],
+    [
+        ("omi", "HTTP_PORT"),
+        ("omi", "PSC_MODEL_PORT"),
+        ("kserve", "HTTP_PORT"),
+        ("kserve", "OMI_GRPC_PORT"),
+    ],
 )
 def test_a_port_in_use(marks: Path, interface: str, variable: str) -> None:
     with taken_port() as port:
@@ -42,7 +51,7 @@ def test_a_port_in_use(marks: Path, interface: str, variable: str) -> None:
             MARKS=str(marks),
             OMI_HOST="127.0.0.1",
             OMI_LOG_LEVEL="warning",
-            **{variable: str(port)},
+            **{variable: str(port)} | BESIDE.get(variable, {}),
         )
     assert done.code == 3, str(done)
     (line,) = done.err.splitlines()
@@ -105,6 +114,12 @@ def test_kserve_does_not_know_modzys_port(servers: Any, marks: Path) -> None:
     assert "WARNING" not in server.log
 
 
+def test_grpc_can_be_switched_off(servers: Any, marks: Path) -> None:
+    server = servers(INTERFACE="kserve", OMI_MODEL=TOTALS.source, MARKS=marks, OMI_GRPC_PORT="0")
+    server.port("kserve")
+    assert "INTERFACE=kserve (REST V1 and V2) listens on" in server.log
+
+
 def test_the_same_port_can_be_taken_again_at_once(servers: Any, marks: Path) -> None:
     with reserved_port() as port:
         for _ in range(2):
@@ -125,7 +140,7 @@ def test_the_same_port_can_be_taken_again_at_once(servers: Any, marks: Path) -> 
         ("modzy v2", OMIClient, "gRPC"),
         ("modzy v1", ModzyClient, "REST"),
         ("omi v2", OMIClient, "gRPC"),
-        ("KFServing v2", KServeV1Client, "REST V1 and V2"),
+        ("KFServing v2", KServeV1Client, "REST V1 and V2; gRPC V2 on port "),
     ],
 )
 def test_what_interface_and_protocol_select(
@@ -136,7 +151,7 @@ def test_what_interface_and_protocol_select(
         INTERFACE=interface, PROTOCOL=protocol, OMI_MODEL=TOTALS.source, MODEL_NAME="renamed"
     )
     port = server.port(interface.lower())
-    assert f"INTERFACE={interface.lower()} ({kind})" in server.log
+    assert f"INTERFACE={interface.lower()} ({kind}" in server.log
     renamed = replace(TOTALS, name="renamed")
     with wire(port, renamed, tmp_path) as client:
         until(client.ready, "the model has loaded")
@@ -167,8 +182,8 @@ def test_several_interfaces_around_one_model(
         OMI_QUEUE_SIZE="1",
     )
     item = {"pair": [1.0, 2.0]}
-    wires = (KServeV1Client, KServeV2Client, ModzyClient, OMIClient)
-    clients = [wire(server.port(wire.interface), TOTALS, tmp_path) for wire in wires]
+    wires = (KServeV1Client, KServeV2Client, KServeGRPCClient, ModzyClient, OMIClient)
+    clients = [wire(wire.port_of(server), TOTALS, tmp_path) for wire in wires]
     v1, *others = clients
     for client in clients:
         assert client.infer([item]) == [Answer({"total": 3.0})]

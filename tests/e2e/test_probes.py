@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import MODELS, Answer, KServeV1Client, ModzyClient, OMIClient, Spec, until
+from clients import (
+    MODELS,
+    Answer,
+    KServeGRPCClient,
+    KServeV1Client,
+    ModzyClient,
+    OMIClient,
+    Spec,
+    until,
+)
 
 TOTALS = Spec(f"{MODELS}:Totals", "totals", {"pair": "FP32"}, {"total": "FP32"})
 SECONDS = 2.0
@@ -23,14 +32,17 @@ def test_probes_answer_while_a_prediction_runs(
     server = servers(
         INTERFACE="kserve,omi,modzy", OMI_MODEL=TOTALS.source, MARKS=marks, PSC_MODEL_PORT="0"
     )
-    v1, omi, modzy = (
-        wire(server.port(wire.interface), TOTALS, marks)
-        for wire in (KServeV1Client, OMIClient, ModzyClient)
+    v1, v2, omi, modzy = (
+        wire(wire.port_of(server), TOTALS, marks)
+        for wire in (KServeV1Client, KServeGRPCClient, OMIClient, ModzyClient)
     )
     probes: list[Callable[[], bool]] = [
         v1.live,
         v1.ready,
         lambda: v1.http.get("/v2/models/totals").status_code == 200,
+        v2.live,
+        v2.ready,
+        lambda: v2.ask("ModelMetadata", name="totals").name == "totals",
         omi.ready,
         lambda: omi.status().status_code == 200,
         lambda: modzy.reload() is None,

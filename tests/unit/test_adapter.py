@@ -168,12 +168,40 @@ def test_where_there_is_no_doubt_there_is_no_warning(environ: dict[str, str]) ->
                 "PSC_MODEL_PORT)"
             ),
         ),
+        (
+            {"INTERFACE": "kserve", "HTTP_PORT": "8081"},
+            (
+                "INTERFACE='kserve': kserve and kserve's grpc are both on port 8081 (HTTP_PORT; "
+                "the default; set OMI_GRPC_PORT to change it)"
+            ),
+        ),
+        (
+            {"INTERFACE": "kserve,omi", "OMI_GRPC_PORT": "45000"},
+            (
+                "INTERFACE='kserve,omi': kserve's grpc and omi are both on port 45000 "
+                "(OMI_GRPC_PORT; the default; set HTTP_PORT to change it)"
+            ),
+        ),
     ],
 )
 def test_two_interfaces_on_one_port_are_refused(environ: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError) as refused:
         choose(**environ)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, {"grpc": 8081}),
+        ({"HTTP_PORT": "0"}, {"grpc": 0}),
+        ({"HTTP_PORT": "0", "OMI_GRPC_PORT": "9001"}, {"grpc": 9001}),
+        ({"OMI_GRPC_PORT": "0"}, {}),
+    ],
+)
+def test_kserve_has_a_second_port(environ: dict[str, str], expected: dict[str, int]) -> None:
+    (choice,), _ = choose(INTERFACE="kserve", **environ)
+    assert {kind: port.number for kind, port in choice.further_ports.items()} == expected
 
 
 def test_a_misspelt_variable_is_refused_whatever_is_selected() -> None:

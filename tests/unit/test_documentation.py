@@ -108,8 +108,13 @@ def test_the_table_here_has_every_code() -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [omi_grpc.errors.TABLE, omi_kserve.errors.TABLE, omi_modzy.errors.TABLE],
-    ids=["omi_grpc", "omi_kserve", "omi_modzy"],
+    [
+        omi_grpc.errors.TABLE,
+        omi_kserve.errors.TABLE,
+        omi_kserve.errors.GRPC_TABLE,
+        omi_modzy.errors.TABLE,
+    ],
+    ids=["omi_grpc", "omi_kserve", "omi_kserve over gRPC", "omi_modzy"],
 )
 def test_every_adapters_error_table_is_total(table: dict[ErrorCode, object]) -> None:
     assert set(table) == set(ErrorCode)
@@ -119,6 +124,7 @@ def test_every_adapters_error_table_is_total(table: dict[ErrorCode, object]) -> 
 def test_every_adapter_tells_an_error_as_the_architecture_says(code: ErrorCode) -> None:
     kserve, grpc_status, run_response, modzy = ARCHITECTURE[code]
     assert omi_kserve.errors.TABLE[code] == kserve
+    assert omi_kserve.errors.GRPC_TABLE[code] == grpc_status
     assert omi_grpc.errors.TABLE[code].grpc_status.name == grpc_status
     assert omi_grpc.errors.TABLE[code].run_status == run_response
     assert omi_modzy.errors.TABLE[code] == modzy

@@ -35,7 +35,8 @@ PLAIN = {
 YAML = {"model.yaml": "specification: '0.4'\nname: Plain\n"}
 
 WEB = {"fastapi", "starlette", "uvicorn", "httptools"}
-GRPC = {"grpc", "google.protobuf", "omi_grpc"}
+GRPC_ALONE = {"grpc", "google.protobuf"}
+GRPC = {*GRPC_ALONE, "omi_grpc"}
 HEAVY = {"pandas", "kserve", "kubernetes", "sklearn", "scipy", "mlflow", "ray", "torch"}
 CLI = {"click"}
 TYPED = {"pydantic", "yaml"}
@@ -46,13 +47,14 @@ def families(modules: set[str], names: set[str]) -> set[str]:
     return {name for name in names if any(f"{m}.".startswith(f"{name}.") for m in modules)}
 
 
-def served(directory: Path, model: Path, interface: str) -> set[str]:
+def served(directory: Path, model: Path, interface: str, **settings: str) -> set[str]:
     """The modules that a server had imported when it had answered a prediction."""
     with Server(
         directory,
         command=(sys.executable, "-X", "importtime", "-m", "omi_runtime"),
         INTERFACE=interface,
         OMI_MODEL=model,
+        **settings,
     ) as server:
         request = server.wait_for_log(r"try it: (.*)$")[1]
         if interface == "omi":
@@ -73,8 +75,14 @@ def test_omi_imports_no_web_framework_and_nothing_heavy(tmp_path: Path, write: W
     assert families(modules, WEB | HEAVY | CLI | TYPED | {"omi_kserve", "omi_modzy"}) == set()
 
 
-def test_kserve_imports_no_grpc_and_nothing_heavy(tmp_path: Path, write: Write) -> None:
+def test_kserve_imports_nothing_heavy(tmp_path: Path, write: Write) -> None:
     modules = served(tmp_path, write(**PLAIN), "kserve")
+    assert families(modules, WEB | GRPC_ALONE) == WEB | GRPC_ALONE
+    assert families(modules, HEAVY | {"yaml", "omi_grpc", "omi_modzy"}) == set()
+
+
+def test_kserve_over_rest_alone_imports_no_grpc(tmp_path: Path, write: Write) -> None:
+    modules = served(tmp_path, write(**PLAIN), "kserve", OMI_GRPC_PORT="0")
     assert families(modules, WEB) == WEB
     assert families(modules, GRPC | HEAVY | {"yaml", "omi_modzy"}) == set()
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from google.protobuf import duration_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileOptions
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileOptions
 from omi_grpc._pb import model_pb2
+from omi_kserve._pb import open_inference_pb2
 
 from omi_runtime.transport._pb import health_pb2, reflection_pb2, reflection_v1alpha_pb2
 from omi_runtime.transport.descriptors import POOL, define
@@ -85,17 +86,97 @@ SCALARS = {
     FieldDescriptor.TYPE_INT32: "int32",
     FieldDescriptor.TYPE_INT64: "int64",
     FieldDescriptor.TYPE_STRING: "string",
+    FieldDescriptor.TYPE_DOUBLE: "double",
+    FieldDescriptor.TYPE_INT64: "int64",
+    FieldDescriptor.TYPE_UINT32: "uint32",
+    FieldDescriptor.TYPE_UINT64: "uint64",
 }
 
 
 def described(message: Descriptor) -> dict[int, str]:
-    file = FileDescriptorProto.FromString(message.file.serialized_pb)
-    (proto,) = (proto for proto in file.message_type if proto.name == message.name)
+    proto = DescriptorProto()
+    message.CopyToProto(proto)
     repeated = {field.name for field in proto.field if field.label == field.LABEL_REPEATED}
     return {
         field.number: f"{field.name} {type_name(field, is_repeated=field.name in repeated)}"
         for field in message.fields
     }
+
+
+PARAMETERS = "map<string,inference.InferParameter>"
+NAMED = {1: "name string", 2: "version string"}
+TENSOR = {1: "name string", 2: "datatype string", 3: "shape repeated int64"}
+WHOLE = {1: "model_name string", 2: "model_version string", 3: "id string"}
+CONTENTS = {4: f"parameters {PARAMETERS}", 5: "contents inference.InferTensorContents"}
+
+# The Open Inference Protocol V2 and, beside it, what Triton and KServe have.
+INFERENCE = {
+    "ServerLiveRequest": {},
+    "ServerLiveResponse": {1: "live bool"},
+    "ServerReadyRequest": {},
+    "ServerReadyResponse": {1: "ready bool"},
+    "ModelReadyRequest": NAMED,
+    "ModelReadyResponse": {1: "ready bool"},
+    "ServerMetadataRequest": {},
+    "ServerMetadataResponse": {**NAMED, 3: "extensions repeated string"},
+    "ModelMetadataRequest": NAMED,
+    "ModelMetadataResponse": {
+        1: "name string",
+        2: "versions repeated string",
+        3: "platform string",
+        4: "inputs repeated inference.ModelMetadataResponse.TensorMetadata",
+        5: "outputs repeated inference.ModelMetadataResponse.TensorMetadata",
+        6: "properties map<string,string>",
+    },
+    "ModelMetadataResponse.TensorMetadata": TENSOR,
+    "InferParameter": {
+        1: "bool_param bool",
+        2: "int64_param int64",
+        3: "string_param string",
+        4: "double_param double",
+        5: "uint64_param uint64",
+    },
+    "InferTensorContents": {
+        1: "bool_contents repeated bool",
+        2: "int_contents repeated int32",
+        3: "int64_contents repeated int64",
+        4: "uint_contents repeated uint32",
+        5: "uint64_contents repeated uint64",
+        6: "fp32_contents repeated float",
+        7: "fp64_contents repeated double",
+        8: "bytes_contents repeated bytes",
+    },
+    "ModelInferRequest": {
+        **WHOLE,
+        4: f"parameters {PARAMETERS}",
+        5: "inputs repeated inference.ModelInferRequest.InferInputTensor",
+        6: "outputs repeated inference.ModelInferRequest.InferRequestedOutputTensor",
+        7: "raw_input_contents repeated bytes",
+    },
+    "ModelInferRequest.InferInputTensor": {**TENSOR, **CONTENTS},
+    "ModelInferRequest.InferRequestedOutputTensor": {
+        1: "name string",
+        2: f"parameters {PARAMETERS}",
+    },
+    "ModelInferResponse": {
+        **WHOLE,
+        4: f"parameters {PARAMETERS}",
+        5: "outputs repeated inference.ModelInferResponse.InferOutputTensor",
+        6: "raw_output_contents repeated bytes",
+    },
+    "ModelInferResponse.InferOutputTensor": {**TENSOR, **CONTENTS},
+    "ModelStreamInferResponse": {
+        1: "error_message string",
+        2: "infer_response inference.ModelInferResponse",
+    },
+    "RepositoryIndexRequest": {1: "repository_name string", 2: "ready bool"},
+    "RepositoryIndexResponse": {1: "models repeated inference.RepositoryIndexResponse.ModelIndex"},
+    "RepositoryIndexResponse.ModelIndex": {**NAMED, 3: "state string", 4: "reason string"},
+    "RepositoryModelLoadRequest": {1: "repository_name string", 2: "model_name string"},
+    "RepositoryModelLoadResponse": {1: "model_name string", 2: "isLoaded bool"},
+    "RepositoryModelUnloadRequest": {1: "repository_name string", 2: "model_name string"},
+    "RepositoryModelUnloadResponse": {1: "model_name string", 2: "isUnloaded bool"},
+}
 
 
 def type_name(field: FieldDescriptor, *, is_repeated: bool) -> str:
@@ -124,6 +205,37 @@ def test_model_has_the_methods_of_the_interface() -> None:
         ("Shutdown", ".ShutdownRequest", ".ShutdownResponse"),
     ]
     assert not any(m.client_streaming or m.server_streaming for m in service.method)
+
+
+def test_inference_has_the_fields_of_the_protocol() -> None:
+    messages = dict(open_inference_pb2.DESCRIPTOR.message_types_by_name)
+    for name, message in list(messages.items()):
+        messages |= {
+            f"{name}.{nested.name}": nested
+            for nested in message.nested_types
+            if not nested.GetOptions().map_entry
+        }
+    assert {name: described(message) for name, message in messages.items()} == INFERENCE
+
+
+def test_inference_has_the_methods_of_the_protocol() -> None:
+    file = FileDescriptorProto.FromString(open_inference_pb2.DESCRIPTOR.serialized_pb)
+    (service,) = file.service
+    assert f"{file.package}.{service.name}" == "inference.GRPCInferenceService"
+    methods = {m.name: (m.input_type, m.output_type) for m in service.method}
+    streamed = {
+        "ModelStreamInfer": (".inference.ModelInferRequest", ".inference.ModelStreamInferResponse")
+    }
+    unary = (
+        *("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata"),
+        *("ModelInfer", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+    )
+    assert methods == streamed | {
+        name: (f".inference.{name}Request", f".inference.{name}Response") for name in unary
+    }
+    streams = {m.name for m in service.method if m.client_streaming and m.server_streaming}
+    assert streams == {m.name for m in service.method if m.client_streaming or m.server_streaming}
+    assert streams == set(streamed)
 
 
 def test_model_on_the_wire() -> None:

@@ -1,0 +1,1 @@
+"""Generated protobuf messages: protos/README.md says from what and how."""

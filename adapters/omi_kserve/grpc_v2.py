@@ -1,0 +1,244 @@
+"""`inference.GRPCInferenceService`: the Open Inference Protocol V2 over gRPC.
+
+With what Triton has beside it: ModelStreamInfer, and the index of the model repository extension.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from functools import partial
+from typing import Final
+
+import grpc
+
+from omi_kserve import convert_pb
+from omi_kserve._pb import open_inference_pb2 as pb
+from omi_kserve.convert_v2 import InferRequest, write_outputs
+from omi_kserve.errors import GRPC_TABLE
+from omi_kserve.served import SERVER_NAME, card_of, check_model, extensions
+from omi_runtime import __version__
+from omi_runtime.adapter import Mount, Port
+from omi_runtime.batch import Result
+from omi_runtime.errors import InternalError, InvalidInput, OMIError
+from omi_runtime.handler import ModelHandler
+from omi_runtime.request import RequestContext
+from omi_runtime.transport import streams
+from omi_runtime.transport.calls import Call, Method, Service
+from omi_runtime.transport.grpc import GRPCServer
+
+logger = logging.getLogger(__name__)
+
+SERVICE_NAME: Final = "inference.GRPCInferenceService"
+
+FINAL: Final = "triton_final_response"
+ASKS_FOR_FINAL: Final = "triton_enable_empty_final_response"
+"""Triton's parameters: of a streamed answer, whether it is the last to its request; of a request,
+whether an answer without outputs is to say so where the last value could not."""
+
+
+class GRPCV2:
+    """The server of the service, on a port of its own.
+
+    Args:
+        mount: the adapter's.
+        port: what to bind.
+    """
+
+    def __init__(self, mount: Mount, port: Port) -> None:
+        self._mount = mount
+        self._port = port
+        self._server: GRPCServer | None = None
+        self._servicer: InferenceServicer | None = None
+
+    async def start(self) -> int:
+        """Bind and accept, around the loaded model; returns the port.
+
+        Raises:
+            LoadError: the port is taken.
+        """
+        mount = self._mount
+        self._servicer = InferenceServicer(mount.handler)
+        self._server = GRPCServer(
+            [self._servicer.service()],
+            mount.handler,
+            mount.interface,
+            mount.settings.host,
+            self._port,
+        )
+        return await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, end idle streams, finish the rest for up to `grace` seconds."""
+        if self._server is not None and self._servicer is not None:
+            self._servicer.end_streams()
+            await self._server.stop(grace)
+
+
+class InferenceServicer:
+    """Answers calls of the service through the handler, which has loaded its model."""
+
+    def __init__(self, handler: ModelHandler) -> None:
+        self._handler = handler
+        self._stopping = asyncio.Event()
+
+    def service(self) -> Service:
+        """What the transport is given to offer the service."""
+        return Service(
+            SERVICE_NAME,
+            {
+                "ServerLive": Method(self.server_live, pb.ServerLiveRequest),
+                "ServerReady": Method(self.server_ready, pb.ServerReadyRequest),
+                "ModelReady": Method(self.model_ready, pb.ModelReadyRequest),
+                "ServerMetadata": Method(self.server_metadata, pb.ServerMetadataRequest),
+                "ModelMetadata": Method(self.model_metadata, pb.ModelMetadataRequest),
+                "ModelInfer": Method(self.model_infer, pb.ModelInferRequest),
+                "ModelStreamInfer": Method(
+                    self.model_stream_infer,
+                    pb.ModelInferRequest,
+                    streams_requests=True,
+                    streams_responses=True,
+                ),
+                "RepositoryIndex": Method(self.repository_index, pb.RepositoryIndexRequest),
+            },
+            {code: grpc.StatusCode[name] for code, name in GRPC_TABLE.items()},
+        )
+
+    async def server_live(
+        self, _request: pb.ServerLiveRequest, _call: Call
+    ) -> pb.ServerLiveResponse:
+        """Whether the process answers."""
+        return pb.ServerLiveResponse(live=self._handler.live)
+
+    async def server_ready(
+        self, _request: pb.ServerReadyRequest, _call: Call
+    ) -> pb.ServerReadyResponse:
+        """Whether the model can infer."""
+        return pb.ServerReadyResponse(ready=self._handler.ready)
+
+    async def model_ready(
+        self, request: pb.ModelReadyRequest, _call: Call
+    ) -> pb.ModelReadyResponse:
+        """Whether the model can infer; NOT_FOUND for another."""
+        check_model(self._handler, request.name, request.version or None)
+        return pb.ModelReadyResponse(ready=self._handler.ready)
+
+    async def server_metadata(
+        self, _request: pb.ServerMetadataRequest, _call: Call
+    ) -> pb.ServerMetadataResponse:
+        """Name, version and extensions of the server."""
+        return pb.ServerMetadataResponse(
+            name=SERVER_NAME, version=__version__, extensions=extensions(self._handler)
+        )
+
+    async def model_metadata(
+        self, request: pb.ModelMetadataRequest, _call: Call
+    ) -> pb.ModelMetadataResponse:
+        """Inputs and outputs of the model; NOT_FOUND for another."""
+        check_model(self._handler, request.name, request.version or None)
+        return convert_pb.model_metadata(card_of(self._handler), self._handler.signature)
+
+    async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """One answer, in the form, raw or typed, that the request has."""
+        return await self._infer(request, call.context)
+
+    async def model_stream_infer(
+        self, requests: AsyncIterator[pb.ModelInferRequest], call: Call
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """The answers to each request, in order: of a model that yields, one for every value."""
+        messages = streams.until_stopped(requests, self._stopping)
+        if not self._handler.signature.streaming:
+            async with aclosing(streams.in_order(messages, partial(self._only, call))) as answers:
+                async for response in answers:
+                    yield response
+            return
+        async with aclosing(messages):
+            async for request in messages:
+                async with aclosing(self._each(call, request)) as values:
+                    async for response in values:
+                        yield response
+
+    async def repository_index(
+        self, request: pb.RepositoryIndexRequest, _call: Call
+    ) -> pb.RepositoryIndexResponse:
+        """The one model, unless only ready ones are asked for and it is not."""
+        ready = self._handler.ready
+        response = pb.RepositoryIndexResponse()
+        if ready or not request.ready:
+            response.models.add(
+                name=card_of(self._handler).name,
+                version=card_of(self._handler).version,
+                state="READY" if ready else "UNAVAILABLE",
+                reason="" if ready else "the server is stopping",
+            )
+        return response
+
+    def end_streams(self) -> None:
+        """The server stops: streams in which nothing is under way have to end."""
+        self._stopping.set()
+
+    async def _infer(
+        self, message: pb.ModelInferRequest, context: RequestContext
+    ) -> pb.ModelInferResponse:
+        request = self._read(message)
+        result = await self._handler.infer(request.batch, request.wanted, context)
+        return self._write(message, request, result)
+
+    async def _only(self, call: Call, message: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+        """The answer of a model that does not yield, as a stream has it."""
+        try:
+            response = await self._infer(message, call.begin())
+        except Exception as error:  # noqa: BLE001 - it ends one answer, not the stream
+            return _failed(message, error)
+        response.parameters[FINAL].bool_param = True
+        return pb.ModelStreamInferResponse(infer_response=response)
+
+    async def _each(
+        self, call: Call, message: pb.ModelInferRequest
+    ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
+        """The answers of a model that yields."""
+        try:
+            request = self._read(message)
+            if request.batch.n != 1:
+                raise InvalidInput(f"a stream of answers is to one item, not to {request.batch.n}")
+            async with aclosing(self._handler.infer_stream(request.batch, call.begin())) as values:
+                async for result in values:
+                    response = self._write(message, request, result)
+                    response.parameters[FINAL].bool_param = False
+                    yield pb.ModelStreamInferResponse(infer_response=response)
+        except Exception as error:  # noqa: BLE001 - it ends one answer, not the stream
+            yield _failed(message, error)
+            return
+        asks = message.parameters.get(ASKS_FOR_FINAL)
+        if asks is not None and asks.bool_param:
+            last = convert_pb.write_response(request, [], card_of(self._handler), raw=False)
+            last.parameters[FINAL].bool_param = True
+            yield pb.ModelStreamInferResponse(infer_response=last)
+
+    def _read(self, message: pb.ModelInferRequest) -> InferRequest:
+        handler = self._handler
+        check_model(handler, message.model_name, message.model_version or None)
+        request = convert_pb.read_request(message, handler.signature)
+        request.check_offered(
+            handler.name, explains=handler.explains, detects_drift=handler.detects_drift
+        )
+        return request
+
+    def _write(
+        self, message: pb.ModelInferRequest, request: InferRequest, result: Result
+    ) -> pb.ModelInferResponse:
+        outputs = write_outputs(request, result, self._handler.signature, self._handler.name)
+        raw = bool(message.raw_input_contents)
+        return convert_pb.write_response(request, outputs, card_of(self._handler), raw=raw)
+
+
+def _failed(message: pb.ModelInferRequest, error: Exception) -> pb.ModelStreamInferResponse:
+    if not isinstance(error, OMIError):
+        logger.error("an answer of ModelStreamInfer failed", exc_info=error)
+        error = InternalError()
+    response = pb.ModelStreamInferResponse(error_message=error.message)
+    if message.id:  # the only way to tell which of many has failed
+        response.infer_response.id = message.id
+    return response
