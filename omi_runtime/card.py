@@ -214,7 +214,8 @@ class _Agreement:
             self._check_files("inputs", manifest.inputs, signature.inputs)
         if signature is not None and manifest.outputs:
             # results.json stands for every output that is not Bytes, and may be named or not.
-            files = {name: f for name, f in manifest.outputs.items() if name != RESULTS_FILE}
+            own = signature.outputs_are_files
+            files = {n: f for n, f in manifest.outputs.items() if own or n != RESULTS_FILE}
             fields = tuple(f for f in signature.outputs if isinstance(f.marker, Bytes))
             self._check_files("outputs", files, fields)
 

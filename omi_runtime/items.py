@@ -62,7 +62,8 @@ class ItemCodec:
     @property
     def output_files(self) -> list[str]:
         """The names of the files that an answer has."""
-        return [RESULTS_FILE, *(field.name for field in self._files)]
+        files = [field.name for field in self._files]
+        return files if self._signature.outputs_are_files else [RESULTS_FILE, *files]
 
     def file_names(self, field: Field) -> list[str]:
         """The names under which an input may come, the exact one first."""
@@ -96,7 +97,9 @@ class ItemCodec:
 
     def _encode_row(self, result: Result, row: int) -> dict[str, bytes] | OMIError:
         try:
-            files = {RESULTS_FILE: self._results_json(result, row)}
+            files = {}
+            if not self._signature.outputs_are_files:
+                files[RESULTS_FILE] = self._results_json(result, row)
             for field in self._files:
                 files[field.name] = self._file(result, field, row)
             return files

@@ -6,7 +6,9 @@
     package.module:Class   that class
 
 What is none of these may be claimed by a flavor: an entry point in `omi_runtime.flavors` whose
-object takes the text of `OMI_MODEL` and returns a Model subclass, or None if it is not its kind.
+object takes the text of `OMI_MODEL` and returns a Model subclass, or None if it is not its kind. It
+imports nothing of the author's: that is for the subclass's `load`. The model's files lie where the
+subclass's `directory` says, else where the text does.
 """
 
 from __future__ import annotations
@@ -46,13 +48,13 @@ def check_source(source: str) -> None:
     Raises:
         SettingsError: no such file or directory, or one without a model.py.
     """
-    path, _ = _split(source)
+    path, _ = split_source(source)
     if _flavored(source) or path.is_file():
         return
     if path.is_dir():
         if not (path / "model.py").is_file():
             raise _not_a_model(source, f"{path}{_sep(path)} has no model.py")
-    elif not _is_importable(source):
+    elif not is_importable(source):
         raise _not_a_model(source, "there is no such file or directory")
 
 
@@ -66,15 +68,16 @@ def find_model(source: str) -> FoundModel:
     check_source(source)
     flavored = _flavored(source)
     if flavored is not None:
-        return FoundModel(flavored, Path(source))
-    path, class_name = _split(source)
+        own = flavored.__dict__.get("directory")
+        return FoundModel(flavored, Path(source) if own is None else own)
+    path, class_name = split_source(source)
     if not path.exists():
         module_name, _, class_name = source.partition(":")
         module = _import_module(module_name)
         file = Path(inspect.getfile(module)).resolve()
     else:
         file = (path / "model.py" if path.is_dir() else path).resolve()
-        module = _import_file(file)
+        module = import_file(file)
     return FoundModel(_find_class(module, class_name, source), file.parent)
 
 
@@ -127,7 +130,7 @@ def _card(found: FoundModel, signature: Signature | None, served_name: str) -> M
     return make_card(found.model_class, signature, manifest, served_name=served_name)
 
 
-def _split(source: str) -> tuple[Path, str]:
+def split_source(source: str) -> tuple[Path, str]:
     """The path and, after a colon, the class; a path that exists may hold colons itself."""
     path = Path(source)
     if path.exists() or ":" not in source:
@@ -140,7 +143,8 @@ def _sep(path: Path) -> str:
     return "" if str(path).endswith("/") else "/"
 
 
-def _is_importable(source: str) -> bool:
+def is_importable(source: str) -> bool:
+    """Whether it is `package.module:Class` of a module that is there."""
     module_name, colon, _ = source.partition(":")
     if not colon or not module_name.replace(".", "_").isidentifier():
         return False
@@ -167,7 +171,7 @@ def _flavored(source: str) -> type[Model] | None:
     return None
 
 
-def _import_file(file: Path) -> ModuleType:
+def import_file(file: Path) -> ModuleType:
     """Import a file under its own name, its directory first on sys.path, in sys.modules."""
     directory = str(file.parent)
     if directory not in sys.path:

@@ -194,12 +194,15 @@ class Signature:
     Attributes:
         bare: the model answers with its single output's value itself, not with a mapping.
         streaming: the model yields its answers.
+        outputs_are_files: all are Bytes, and on the wires that carry files they are all that is
+            answered: there is no results.json, unless one of them is called so.
     """
 
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
     bare: bool = False
     streaming: bool = False
+    outputs_are_files: bool = False
 
     @classmethod
     def of(cls, inputs: Mapping[str, Marker], outputs: Mapping[str, Marker]) -> Signature:
@@ -212,8 +215,9 @@ class Signature:
     def __post_init__(self) -> None:
         for kind, fields in (("input", self.inputs), ("output", self.outputs)):
             names = [field.name for field in fields]
+            reserved = _RESERVED_NAMES - ({"results.json"} if self.outputs_are_files else set())
             for name in names:
-                if name in _RESERVED_NAMES or not name or name.startswith(".") or "/" in name:
+                if name in reserved or not name or name.startswith(".") or "/" in name:
                     raise LoadError(f"{kind} name {name!r} cannot be used: choose another")
                 if names.count(name) > 1:
                     raise LoadError(f"two {kind}s are called {name!r}: give one another name=")

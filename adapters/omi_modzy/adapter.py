@@ -23,7 +23,7 @@ class ModzyAdapter:
     port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
     opens_before_load: ClassVar[bool] = True
     probes: ClassVar[Probes] = Probes(ready="/status")
-    tools: ClassVar[Mapping[str, str]] = {}
+    tools: ClassVar[Mapping[str, str]] = {"manifest": "omi_modzy.manifest:render"}
 
     def __init__(self, mount: Mount) -> None:
         from omi_modzy.routes import make_app  # noqa: PLC0415

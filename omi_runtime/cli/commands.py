@@ -12,6 +12,7 @@ from omi_runtime.cli import report
 from omi_runtime.cli.loaded import MODEL_HELP, fail, with_model
 from omi_runtime.cli.manifest import manifest_command
 from omi_runtime.cli.predict import predict_command
+from omi_runtime.cli.run import run_command
 from omi_runtime.errors import StartupError
 from omi_runtime.handler import ModelHandler
 
@@ -56,3 +57,4 @@ def describe(model: str | None, *, as_json: bool) -> None:
 
 omi.add_command(predict_command)
 omi.add_command(manifest_command)
+omi.add_command(run_command)

@@ -31,7 +31,7 @@ class ModzyClient(HTTPClient):
     interface: ClassVar = "modzy"
     opens_early: ClassVar = True
     item_errors: ClassVar = True
-    explains: ClassVar = False
+    explains: ClassVar = True
     stops: ClassVar = True
 
     def live(self) -> bool:
@@ -45,8 +45,7 @@ class ModzyClient(HTTPClient):
         return answer is not None and _content(answer)["statusCode"] == 200
 
     def infer(self, items: Sequence[Item], *, explain: bool = False) -> list[Outcome]:
-        assert not explain, "Modzy REST has no word for it"
-        return [self._job(files_of(item, self.spec)) for item in items]
+        return [self._job(files_of(item, self.spec), explain=explain) for item in items]
 
     def nonsense(self) -> Failure | None:
         headers = {"content-type": "application/json"}
@@ -70,13 +69,15 @@ class ModzyClient(HTTPClient):
         assert _content(answer) == {"statusCode": 202, "status": "Accepted", "message": "exiting"}
         return None
 
-    def _job(self, files: dict[str, bytes]) -> Outcome:
+    def _job(self, files: dict[str, bytes], *, explain: bool) -> Outcome:
         with tempfile.TemporaryDirectory(dir=self.directory) as place:
             source, target = Path(place, "in"), Path(place, "out", "deep")
             source.mkdir()
             for name, data in files.items():
                 (source / name).write_bytes(data)
-            body = {"type": "file", "input": str(source), "output": str(target)}
+            body: dict[str, Any] = {"type": "file", "input": str(source), "output": str(target)}
+            if explain:
+                body["explain"] = True
             refused = _failure(self.http.post("/run", json=body))
             if refused:
                 assert not any(target.iterdir()), "a failed job left files behind"

@@ -25,7 +25,7 @@ def test_version() -> None:
 def test_help_lists_the_commands() -> None:
     done = run(OMI, "--help")
     assert done.code == 0
-    for command in ("serve", "describe", "predict", "manifest"):
+    for command in ("serve", "describe", "predict", "manifest", "run"):
         assert f"\n  {command} " in done.out
 
 
