@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from omi_runtime.errors import ModelNotReady
 from omi_runtime.transport.grpc import QUIET_SECONDS
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+_Answers: TypeAlias = asyncio.Task[list[A]] | AsyncIterator[A]
+"""The answers to one request: already being worked on, or begun when they are asked for."""
 
 
 class Ordered(Generic[Q, A]):
@@ -23,6 +26,8 @@ class Ordered(Generic[Q, A]):
         answer: the answers to one request.
         ahead: how many requests may be worked on while an earlier one's answers are awaited or
             taken. With 0 a request is begun when the one before is answered.
+        size: of a request, in bytes; no more are read while `room` bytes wait for their answers.
+        room: see `size`.
         stopping: when it is set, the stream goes on for as long as requests keep coming, and then
             ends with ModelNotReady.
     """
@@ -33,16 +38,22 @@ class Ordered(Generic[Q, A]):
         answer: Callable[[Q], AsyncIterator[A]],
         *,
         ahead: int,
+        size: Callable[[Q], int],
+        room: int,
         stopping: asyncio.Event,
     ) -> None:
         self._requests = requests
         self._answer = answer
         self._ahead = ahead
+        self._size = size
+        self._room = room
         self._stopping = stopping
-        self._queue: asyncio.Queue[asyncio.Task[list[A]] | AsyncIterator[A] | None]
+        self._queue: asyncio.Queue[tuple[int, _Answers[A]] | None]
         self._queue = asyncio.Queue(max(1, ahead))
         self._tasks: set[asyncio.Task[list[A]]] = set()
         self._unanswered = 0
+        self._held = 0
+        self._answered = asyncio.Event()
         self._last_busy = time.monotonic()
         self._failure: Exception | None = None
 
@@ -56,15 +67,15 @@ class Ordered(Generic[Q, A]):
         reader = asyncio.create_task(self._read())
         watch = asyncio.create_task(self._end_when_idle(reader))
         try:
-            while (answers := await self._queue.get()) is not None:
+            while (entry := await self._queue.get()) is not None:
+                size, answers = entry
                 if isinstance(answers, asyncio.Task):
                     for answer in await answers:
                         yield answer
                 else:
                     async for answer in answers:
                         yield answer
-                self._unanswered -= 1
-                self._last_busy = time.monotonic()
+                self._note_answered(size)
             if self._failure is not None:
                 raise self._failure
         finally:
@@ -77,21 +88,37 @@ class Ordered(Generic[Q, A]):
         with suppress(asyncio.CancelledError):
             try:
                 async for request in self._requests:
+                    size = self._size(request)
+                    self._held += size
                     self._unanswered += 1
                     self._last_busy = time.monotonic()
-                    await self._queue.put(self._begin(request))
+                    await self._queue.put((size, self._begin(request)))
+                    while self._held > self._room:
+                        self._answered.clear()
+                        await self._answered.wait()
             except Exception as error:  # noqa: BLE001 - raised where the answers are taken
                 self._failure = error
             await self._queue.put(None)
 
-    def _begin(self, request: Q) -> asyncio.Task[list[A]] | AsyncIterator[A]:
+    def _begin(self, request: Q) -> _Answers[A]:
         answers = self._answer(request)
         if not self._ahead:
             return answers
         task = asyncio.create_task(_collect(answers))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: asyncio.Task[list[A]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # noted, for an earlier failure may have ended the stream
+
+    def _note_answered(self, size: int) -> None:
+        self._held -= size
+        self._unanswered -= 1
+        self._last_busy = time.monotonic()
+        self._answered.set()
 
     async def _end_when_idle(self, reader: asyncio.Task[None]) -> None:
         await self._stopping.wait()

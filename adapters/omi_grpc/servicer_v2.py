@@ -28,7 +28,8 @@ DRIFT_KEY: Final = "omi-detect-drift"
 """Call metadata that asks for explanation and drift with the value `true`: the messages cannot."""
 
 LOOK_AHEAD: Final = 256
-"""The most requests of one stream that are read and not answered."""
+LOOK_AHEAD_BYTES: Final = 16 * 1024 * 1024
+"""The most requests of one stream, and their bytes, that are read ahead of the answers."""
 
 
 class InferenceServicer:
@@ -116,6 +117,8 @@ class InferenceServicer:
             requests,
             lambda request: predictor.responses(request, wanted, call),
             ahead=0 if predictor.yields else min(2 * self._handler.at_once, LOOK_AHEAD),
+            size=pb.PredictRequest.ByteSize,
+            room=LOOK_AHEAD_BYTES,
             stopping=self._stopping,
         )
         async with aclosing(ordered.answers()) as responses:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from golden_files import matches
 from golden_servers import Gate, Serve, Server
+from omi_grpc._pb import inference_pb2
 from omi_grpc._pb import model_pb2 as pb
 
 from omi_runtime.transport._pb import health_pb2, reflection_pb2, reflection_v1alpha_pb2
@@ -387,6 +388,99 @@ def test_the_card_of_a_model_without_a_yaml(serve: Serve) -> None:
     assert answer.features.batch_size == 1
 
 
+YAML = """
+specification: "0.4"
+type: file
+source: https://example.org/upper
+version: 1.2.3
+name: Upper case
+author: Ada <ada@example.org>
+description: {summary: S, details: D, technical: T, performance: P}
+inputs:
+  picture.png: {acceptedMediaTypes: [image/png, image/jpeg], maxSize: 5M, description: Any.}
+  words.txt: {acceptedMediaTypes: [text/plain], maxSize: 1k, description: Some.}
+outputs:
+  results.json: {mediaType: application/json, maxSize: 2M, description: Louder.}
+  scan: {mediaType: image/png, maxSize: 3M, description: As it was.}
+resources: {memory: {size: 512M}, cpu: {count: 1.5}, gpu: {count: 2}}
+timeout: {status: 60s, run: 20s}
+features:
+  adversarialDefense: true
+  maxBatchSize: 1
+  retrainable: true
+  resultsFormat: imageClassification
+  driftFormat: imageDrift
+  explanationFormat: imageExplanation
+"""
+
+MODEL = """
+from typing import Annotated, TypedDict
+from omi_runtime import Bytes, Model
+class Answer(TypedDict):
+    upper: str
+    scan: Annotated[bytes, Bytes("image/png")]
+class Upper(Model):
+    def predict(
+        self, picture: Annotated[bytes, Bytes("image/png", "image/jpeg")], words: str
+    ) -> Answer:
+        return {"upper": words.upper(), "scan": picture}
+"""
+
+
+def test_a_status_has_all_that_model_yaml_says(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text(YAML)
+    (tmp_path / "model.py").write_text(MODEL)
+    picture = pb.ModelInput(
+        filename="picture.png",
+        accepted_media_types=["image/png", "image/jpeg"],
+        max_size="5M",
+        description="Any.",
+    )
+    words = pb.ModelInput(filename="words.txt", accepted_media_types=["text/plain"], max_size="1k")
+    words.description = "Some."
+    results = pb.ModelOutput(filename="results.json", media_type="application/json")
+    results.max_size, results.description = "2M", "Louder."
+    scan = pb.ModelOutput(filename="scan", media_type="image/png", max_size="3M")
+    scan.description = "As it was."
+    server = serve(str(tmp_path), "omi")
+    assert status(server) == pb.StatusResponse(
+        status_code=200,
+        status="OK",
+        message="Model Initialized Successfully.",
+        model_info=pb.ModelInfo(
+            model_name="upper",
+            model_version="1.2.3",
+            model_author="Ada <ada@example.org>",
+            model_type="file",
+            source="https://example.org/upper",
+        ),
+        description=pb.ModelDescription(summary="S", details="D", technical="T", performance="P"),
+        inputs=[picture, words],
+        outputs=[results, scan],
+        resources=pb.ModelResources(required_ram="512M", num_cpus=1.5, num_gpus=2),
+        timeout=pb.ModelTimeout(status="60s", run="20s"),
+        features=pb.ModelFeatures(
+            adversarial_defense=True,
+            batch_size=1,
+            retrainable=True,
+            results_format="imageClassification",
+            drift_format="imageDrift",
+            explanation_format="imageExplanation",
+        ),
+    )
+    answer = run(server, [{"picture.jpg": b"\xff", "words.txt": b"a"}])
+    assert dict(answer.outputs[0].output) == result('{"upper":"A"}') | {"scan": b"\xff"}
+    request = inference_pb2.ContainerInfoRequest()
+    info = call(
+        server,
+        "/openmodel.v2.InferenceService/GetContainerInfo",
+        request,
+        inference_pb2.OpenModelContainerInfo.FromString,
+    )
+    assert (info.author.name, info.author.email) == ("Ada", "ada@example.org")
+    assert info.biography.summary == "S"
+
+
 def test_a_full_queue_fails_all_items_of_the_run(serve: Serve, gate: Gate) -> None:
     server = serve("Gate", "omi", OMI_QUEUE_SIZE="1")
     path = {"path": str(gate.path).encode()}
@@ -508,6 +602,10 @@ def test_health_is_watched_from_a_failed_load_to_the_end(
         assert next(answers).status == NOT_SERVING
         assert check(server, service).status == NOT_SERVING
         assert run(server, [{"text": b"a"}]).outputs[0].success
+        stopping = status(server)
+        assert (stopping.status_code, stopping.status) == (503, "Service Unavailable")
+        assert stopping.message == "Model is shutting down."
+        assert stopping.model_info.model_name == "fragile"
         assert list(answers) == []
     assert server.process.wait(PATIENCE) == 0
 

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import trustme
 from clients import process
 from golden_servers import Serve, Server
 from omi_grpc import client_messages
@@ -180,6 +181,34 @@ def test_shutdown(serve: Serve, connect: Any) -> None:
     server = serve("Total", "omi", MODEL_NAME=f"ending-{threading.get_native_id()}-{connect}")
     connect(server.address).shutdown()
     assert server.process.wait(PATIENCE) == 0
+
+
+def test_tls_and_mutual_tls(servers: Any, connect: Any, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    certificate, key, root = (tmp_path / name for name in ("cert", "key", "root"))
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(root)
+    own = authority.issue_cert("somebody@example.org")
+    server = servers(
+        INTERFACE="omi",
+        OMI_MODEL=f"{process.MODELS}:Totals",
+        OMI_TLS_CERT=certificate,
+        OMI_TLS_KEY=key,
+        OMI_TLS_CLIENT_CA=root,
+    )
+    known = grpc.ssl_channel_credentials(
+        root.read_bytes(), own.private_key_pem.bytes(), own.cert_chain_pems[0].bytes()
+    )
+    target = f"grpcs://127.0.0.1:{server.port('omi')}"
+    client = connect(target, credentials=known)
+    assert [answer.result for answer in client.run([{"pair": [1, 2]}])] == [3]
+    assert [each.success for each in client.stream([{"pair": [1, 2]}] * 2)] == [True, True]
+    for stranger in (None, grpc.ssl_channel_credentials(root.read_bytes())):
+        with pytest.raises(grpc.RpcError) as caught:
+            connect(target, credentials=stranger, patience=0).status()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize("target", ["http://localhost:1", "grpc://", ""])

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import subprocess
+import tomllib
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,15 +55,19 @@ class Environment:
         return process.run(self.python, *arguments, seconds=seconds, **variables)
 
 
-def require(name: str, *requirements: str, project: bool = False) -> Environment:
+def require(
+    name: str, *requirements: str, project: bool = False, alone: Sequence[str] = ()
+) -> Environment:
     """The environment that holds these requirements; skips the test if it may not be made.
 
     Args:
         name: what it is for; any environment may have its own.
         requirements: as pip takes them; pin what the test is about.
         project: with this project too, editable, and what it depends on.
+        alone: requirements installed without what they depend on.
     """
-    contents = [*requirements, *([(ROOT / "pyproject.toml").read_text()] if project else [])]
+    contents = [*requirements, "alone", *alone]
+    contents += [_installed_from_the_project()] if project else []
     digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
     environment = Environment(FOLDER / f"{name}-{digest}")
     complete = environment.directory / "complete"
@@ -69,22 +75,31 @@ def require(name: str, *requirements: str, project: bool = False) -> Environment
         return environment
     if os.environ.get("INTEROP") != "make":
         pytest.skip(f"there is no environment {name} ({', '.join(requirements)}): make interop")
-    with _alone(name):
+    with _locked(name):
         if not complete.exists():
-            _make(environment, [*requirements, *(["--editable", str(ROOT)] if project else [])])
+            venv.create(environment.directory, clear=True, with_pip=True)
+            editable = ["--editable", str(ROOT)] if project else []
+            _install(environment, *requirements, *editable)
+            if alone:
+                _install(environment, "--no-deps", *alone)
             complete.touch()
     return environment
 
 
-def _make(environment: Environment, arguments: list[str]) -> None:
-    venv.create(environment.directory, clear=True, with_pip=True)
+def _installed_from_the_project() -> str:
+    """What an editable installation has beside the sources, which it has always as they are."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return json.dumps([project[key] for key in ("dependencies", "entry-points", "scripts")])
+
+
+def _install(environment: Environment, *arguments: str) -> None:
     command = [environment.python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"pip install {' '.join(arguments)}:\n{done.stderr}"
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
+def _locked(name: str) -> Iterator[None]:
     """While no other test process makes the same environment."""
     FOLDER.mkdir(exist_ok=True)
     with (FOLDER / f"{name}.lock").open("w") as lock:
