@@ -8,7 +8,7 @@ adapters (`modzy.v2`). Only a selected adapter is imported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
@@ -28,10 +28,17 @@ GROUP: Final = "omi_runtime.adapters"
 
 @dataclass(frozen=True)
 class Port:
-    """A port to bind: its number, 0 for one that the system chooses, and what set it."""
+    """A port to bind.
+
+    Attributes:
+        number: 0 for one that the system chooses.
+        origin: what set it.
+        shared: other workers listen on it too, which `transport.sockets.bind` sees to.
+    """
 
     number: int
     origin: str
+    shared: bool = False
 
     def __str__(self) -> str:
         return f"port {self.number} ({self.origin})"
@@ -39,13 +46,14 @@ class Port:
 
 @dataclass(frozen=True)
 class Mount:
-    """What an adapter gets: the core, the settings, the environment and its port."""
+    """What an adapter gets: the core, the settings, the environment and its ports."""
 
     interface: str
     port: Port
     handler: ModelHandler
     settings: Settings
     environ: Mapping[str, str]
+    further_ports: Mapping[str, Port] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from omi_runtime.card import ModelCard
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError, StartupError
 from omi_runtime.lifecycle import Lifecycle, State
-from omi_runtime.loading import load_model
+from omi_runtime.loading import Loader, load_model
 from omi_runtime.machine import usable_cpus
 from omi_runtime.model import Model
 from omi_runtime.request import RequestContext
@@ -42,11 +42,19 @@ class ModelHandler:
     """Loads one model and answers for it: readiness, card, predictions, explanation, drift.
 
     Create it on the event loop. All methods are called there; the author's code runs elsewhere.
+
+    Args:
+        settings: the core's.
+        lifecycle: the process's.
+        loader: where the model comes from.
     """
 
-    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, settings: Settings, lifecycle: Lifecycle, loader: Loader = load_model
+    ) -> None:
         self.settings = settings
         self.lifecycle = lifecycle
+        self._load_model = loader
         self.card: ModelCard | None = None
         self._engine = Engine(queue_size=settings.queue_size, delay=settings.batch_delay_ms / 1000)
         self._rules = AnswerRules(settings.nan, settings.error_detail == "full")
@@ -69,6 +77,15 @@ class ModelHandler:
     def ready(self) -> bool:
         """Whether the model can infer, and the process is not stopping."""
         return self.lifecycle.ready
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process is all that serves.
+
+        One of several workers may not load or unload a model for a caller: it would speak for
+        itself alone.
+        """
+        return self.settings.workers == 1
 
     @property
     def name(self) -> str:
@@ -122,7 +139,7 @@ class ModelHandler:
         try:
             source, served_name = self.settings.model_source(), self.settings.model_name
             model, signature = await self._engine.call(
-                lambda: load_model(source, served_name, self._publish)
+                lambda: self._load_model(source, served_name, self._publish)
             )
         except Exception as error:
             if error.__cause__ is not None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 
 from omi_runtime import environment, logs, tls
-from omi_runtime.adapter import choose_adapters
-from omi_runtime.errors import StartupError
+from omi_runtime.adapter import Choice, choose_adapters
+from omi_runtime.errors import SettingsError, StartupError
 from omi_runtime.machine import limit_numeric_threads, usable_cpus
 from omi_runtime.settings import Settings
 
@@ -22,14 +23,12 @@ logger = logging.getLogger(__name__)
 def main(environ: Mapping[str, str] | None = None) -> int:
     """Serve until asked to stop; returns the exit code (ARCHITECTURE: 0, 1, 2 or 3)."""
     environ = os.environ if environ is None else environ
-    limit_numeric_threads(usable_cpus())  # before anything imports numpy
     try:
         settings = environment.read(Settings, environ)
+        limit_numeric_threads(_numeric_threads(settings))  # before anything imports numpy
         choices, warnings = choose_adapters(settings, environ)
         tls.check(settings)
-        from omi_runtime import loading, serve  # noqa: PLC0415 - they bring numpy
-
-        loading.check_source(settings.model_source())
+        _check(settings)
     except StartupError as error:
         return logs.fail(error)
     packages = {choice.adapter.__module__.partition(".")[0] for choice in choices}
@@ -41,4 +40,41 @@ def main(environ: Mapping[str, str] | None = None) -> int:
     )
     for warning in warnings:
         logger.warning(warning)
+    if settings.workers > 1:
+        return _supervise(settings, choices, environ)
+    from omi_runtime import serve  # noqa: PLC0415 - it brings numpy
+
     return serve.run(settings, choices, environ)
+
+
+def _supervise(settings: Settings, choices: Sequence[Choice], environ: Mapping[str, str]) -> int:
+    """Returns the supervisor's exit code, and in each of its workers the worker's."""
+    from omi_runtime.supervisor import Supervisor  # noqa: PLC0415 - one process needs none
+    from omi_runtime.worker import Worker  # noqa: PLC0415
+
+    supervisor = Supervisor(settings, choices)
+    outcome = supervisor.run()
+    if not isinstance(outcome, Worker):
+        return outcome
+    from omi_runtime import serve  # noqa: PLC0415 - it brings numpy
+
+    return serve.run(settings, supervisor.choices, environ, outcome)
+
+
+def _numeric_threads(settings: Settings) -> int:
+    """How many threads each process's numeric libraries get; one where they are to be forked."""
+    if settings.workers == 1:
+        return usable_cpus()
+    return 1 if settings.preload else max(1, usable_cpus() // settings.workers)
+
+
+def _check(settings: Settings) -> None:
+    if settings.workers == 1:
+        from omi_runtime import loading  # noqa: PLC0415 - it brings numpy
+
+        loading.check_source(settings.model_source())
+    elif not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
+        raise SettingsError(
+            f"OMI_WORKERS={settings.workers} is not valid: expected 1, for this system has no fork "
+            "or no SO_REUSEPORT"
+        )

@@ -31,6 +31,9 @@ from omi_runtime.model import Model
 from omi_runtime.signature import Signature
 from omi_runtime.validation import check_class, check_streaming
 
+Loader = Callable[[str, str, Callable[[ModelCard], None]], tuple[Model, Signature]]
+"""What `load_model` is: `OMI_MODEL`, `MODEL_NAME` and who gets the card → a model to serve."""
+
 FLAVORS: Final = "omi_runtime.flavors"
 
 

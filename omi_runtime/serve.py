@@ -15,7 +15,9 @@ from omi_runtime.adapter import Adapter, Choice, Mount
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle, State
+from omi_runtime.loading import load_model
 from omi_runtime.settings import Settings
+from omi_runtime.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +28,22 @@ CLOSING_SECONDS: Final = 0.5
 """What the model always gets to close, beyond the grace if need be."""
 
 
-def run(settings: Settings, choices: Sequence[Choice], environ: Mapping[str, str]) -> int:
-    """Serve until asked to stop; returns the exit code."""
+def run(
+    settings: Settings,
+    choices: Sequence[Choice],
+    environ: Mapping[str, str],
+    worker: Worker | None = None,
+) -> int:
+    """Serve until asked to stop; returns the exit code.
+
+    Args:
+        settings: the core's.
+        choices: the interfaces.
+        environ: where the settings come from.
+        worker: what this process is if it is one of several.
+    """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(Process(settings, choices, environ).run())
+        return runner.run(Process(settings, choices, environ, worker).run())
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -44,17 +58,25 @@ class Process:
     """One process's way from start to exit."""
 
     def __init__(
-        self, settings: Settings, choices: Sequence[Choice], environ: Mapping[str, str]
+        self,
+        settings: Settings,
+        choices: Sequence[Choice],
+        environ: Mapping[str, str],
+        worker: Worker | None,
     ) -> None:
         self._settings = settings
         self._choices = choices
         self._environ = environ
+        self._worker = worker
 
     async def run(self) -> int:
         """Load, serve, wait for the stop event, drain; returns the exit code."""
         self._lifecycle = Lifecycle()
-        self._handler = ModelHandler(self._settings, self._lifecycle)
+        loader = (self._worker and self._worker.loader) or load_model
+        self._handler = ModelHandler(self._settings, self._lifecycle, loader)
         self._catch_signals()
+        if self._worker is not None:
+            self._worker.listen(self._lifecycle.request_stop)
         adapters: list[Adapter] = []
         code = EXIT_STOPPED
         try:
@@ -92,19 +114,33 @@ class Process:
         await asyncio.sleep(0)  # the model's thread begins, while this one imports the adapters
         for choice in self._choices:
             mount = Mount(
-                choice.interface, choice.port, self._handler, self._settings, self._environ
+                choice.interface,
+                choice.port,
+                self._handler,
+                self._settings,
+                self._environ,
+                choice.further_ports,
             )
             adapters.append(choice.adapter(mount))
-        early = [adapter for adapter in adapters if adapter.opens_before_load]
-        late = [adapter for adapter in adapters if not adapter.opens_before_load]
+        worker = self._worker
+        may_be_early = worker is None or worker.opens_early
+        early = [adapter for adapter in adapters if adapter.opens_before_load and may_be_early]
+        late = [adapter for adapter in adapters if adapter not in early]
         for adapter in early:
             await self._open(adapter)
         await self._loaded(load, patient=not late)
+        if worker is not None and worker.loader is not None:
+            from omi_runtime.preload import try_out  # noqa: PLC0415 - imported already
+
+            await try_out(self._handler)
         for adapter in late:
             await self._open(adapter)
-        logger.info(limits.describe(self._settings))
-        for adapter in adapters:
-            logger.info("try it: %s", adapter.example_request())
+        if worker is None or worker.pioneer:
+            logger.info(limits.describe(self._settings))
+            for adapter in adapters:
+                logger.info("try it: %s", adapter.example_request())
+        if worker is not None:
+            worker.tell_ready()
 
     async def _loaded(self, load: asyncio.Task[None], *, patient: bool) -> None:
         """Wait for the load; after a failure, for a Status that loads the model, if patient."""
@@ -129,6 +165,8 @@ class Process:
     async def _drain(self, adapters: Sequence[Adapter], *, failed: bool) -> bool:
         """Not ready at once; finish what is in flight; False if something had to be cut off."""
         self._lifecycle.move(State.DRAINING)
+        if self._worker is not None and not failed:
+            self._worker.tell_stopping(self._lifecycle.stop_reason)
         if not failed:
             logger.info(
                 "stopping (%s): up to %gs for what is in flight",

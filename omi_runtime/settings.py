@@ -84,6 +84,21 @@ class Settings:
         default_text="/model if it exists, else the current directory",
     )
     host: str = setting("OMI_HOST", "0.0.0.0", str, "an address", "The address to bind.")  # noqa: S104 - a container listens on every address
+    workers: int = setting(
+        "OMI_WORKERS",
+        1,
+        parse_number(int, 1),
+        COUNT,
+        "Processes that serve, on the same ports.",
+    )
+    preload: bool = setting(
+        "OMI_PRELOAD",
+        False,
+        parse_switch,
+        SWITCH,
+        "Whether the model is loaded once, before the workers are forked, and its memory shared.",
+        default_text="off",
+    )
     threads: int | None = setting(
         "OMI_THREADS",
         None,

@@ -18,8 +18,6 @@ from omi_runtime.transport.calls import Service
 from omi_runtime.transport.sockets import bind, cannot_bind
 
 _OPTIONS: Final = (
-    # gRPC's default lets a second server share a used port in silence.
-    ("grpc.so_reuseport", 0),
     # Clients behind load balancers ping idle connections; gRPC's default cuts them off for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -75,7 +73,9 @@ class GRPCServer:
             # Ours says more than gRPC's own, and comes first.
             ("grpc.max_send_message_length", _LARGEST_MESSAGE),
         )
-        server = grpc.aio.server(options=(*_OPTIONS, *sizes))
+        # gRPC's default lets a second server share a used port in silence: only workers do.
+        sharing = ("grpc.so_reuseport", int(self._port.shared))
+        server = grpc.aio.server(options=(*_OPTIONS, *sizes, sharing))
         of_health = health.HealthServicer(self._handler.lifecycle, names).service()
         handlers = [
             calls.generic_handler(service, self._handler, self._interface)

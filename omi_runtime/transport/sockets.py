@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from dataclasses import replace
 
 from omi_runtime.adapter import Port
 from omi_runtime.errors import LoadError, SettingsError
@@ -11,6 +12,8 @@ from omi_runtime.errors import LoadError, SettingsError
 
 def bind(host: str, port: Port) -> socket.socket:
     """A listening-ready TCP socket, of the address family that the host needs.
+
+    A shared port may be bound by every process that has the same user and says so too.
 
     Raises:
         SettingsError: the host is no address.
@@ -28,12 +31,30 @@ def bind(host: str, port: Port) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     # A restarted server may take the port of its predecessor's lingering connections.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if port.shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind(address)
     except OSError as error:
         sock.close()
         raise cannot_bind(host, port, error) from None
     sock.setblocking(False)
+    return sock
+
+
+def reserve(host: str, port: Port) -> socket.socket:
+    """A socket that holds a port for workers to share, and itself never listens.
+
+    It is bound as if it were alone, so that a port in use is noticed, and made to share afterwards:
+    from then on only who asks to share gets the port too, not even who may take over a port that
+    nobody listens on.
+
+    Raises:
+        SettingsError, LoadError: see `bind`.
+    """
+    sock = bind(host, replace(port, shared=False))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return sock
 
 

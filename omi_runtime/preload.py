@@ -1,0 +1,76 @@
+"""A model that is loaded before the fork, so that all workers share its memory (`OMI_PRELOAD`).
+
+The process that loads it goes on to fork, also when a worker has died, and a fork copies one
+thread alone: whatever else ran, or held a lock, is missing in the child, which then waits for it
+for ever. So nothing that serves is imported here, numeric libraries have been told to use one
+thread, and every child tries the model out before it opens a port, while the supervisor watches.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+
+from omi_runtime import examples
+from omi_runtime.batch import group_rows
+from omi_runtime.card import ModelCard
+from omi_runtime.errors import InferenceFailed, LoadError, OMIError
+from omi_runtime.handler import ModelHandler
+from omi_runtime.items import ItemCodec
+from omi_runtime.loading import Loader, load_model
+from omi_runtime.model import Model
+from omi_runtime.request import RequestContext
+from omi_runtime.settings import Settings
+from omi_runtime.signature import Signature
+
+logger = logging.getLogger(__name__)
+
+
+def preload(settings: Settings) -> Loader:
+    """Load the model in this process; returns what hands it to the handlers of its children.
+
+    Raises:
+        SettingsError: `OMI_MODEL` names no model.
+        LoadError: anything else; the author's traceback is in the log.
+    """
+    cards: list[ModelCard] = []
+    try:
+        model, signature = load_model(settings.model_source(), settings.model_name, cards.append)
+    except LoadError as error:
+        if error.__cause__ is not None:
+            logger.exception("the model did not load", exc_info=error.__cause__)
+        raise
+    gc.collect()
+    # The collector writes into every object that it looks at, and so copies the page that it is on.
+    gc.freeze()
+
+    def loaded(
+        _source: str, _served_name: str, publish: Callable[[ModelCard], None]
+    ) -> tuple[Model, Signature]:
+        publish(cards[-1])
+        return model, signature
+
+    return loaded
+
+
+async def try_out(handler: ModelHandler) -> None:
+    """Make one prediction from example inputs, without a limit of time.
+
+    Whatever the model says to them, that it answers shows that it has survived the fork.
+    """
+    signature = handler.signature
+    codec = ItemCodec(signature, handler.name, handler.settings.nan)
+    row = codec.decode(examples.files(signature))
+    with suppress(OMIError):
+        if signature.streaming:
+            parts, _ = group_rows([row])
+            for part in parts:
+                async with aclosing(handler.infer_stream(part.batch, RequestContext())) as values:
+                    await anext(values, None)
+            return
+        result = await handler.infer_rows([row], request=RequestContext())
+        for error in result.errors.values():
+            if isinstance(error, InferenceFailed):
+                logger.warning("a prediction from example inputs failed: %s", error.message)

@@ -1,0 +1,368 @@
+"""Several worker processes on the same ports: who starts, watches over and ends them.
+
+The supervisor serves nothing and owns no thread. It holds the ports, bound and not listening, so
+that nobody else gets them; every worker listens on its own sockets beside that (SO_REUSEPORT), and
+the system spreads connections over the workers that listen. So a port refuses connections when no
+worker is there, and a worker that dies takes only its own connections with it.
+
+The first worker, the pioneer, starts alone: what is wrong with a model is told once. When it is
+ready, the others follow. A worker that ends unasked is replaced, each time a little later; when one
+place loses its worker too often in a row, everything ends with exit code 3.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from omi_runtime import logs
+from omi_runtime.adapter import Choice, Port
+from omi_runtime.errors import LoadError, SettingsError, StartupError
+from omi_runtime.settings import Settings
+from omi_runtime.transport.sockets import reserve
+from omi_runtime.worker import SIGNALS, Child, Line, Worker, end_at_once, fork
+
+if TYPE_CHECKING:
+    from omi_runtime.loading import Loader
+
+logger = logging.getLogger(__name__)
+
+CRASHES: Final = 5
+"""How many workers one place may lose in a row before everything ends."""
+
+STEADY_SECONDS: Final = 60.0
+"""How long a worker has to have been ready for earlier crashes to be forgotten."""
+
+BACKOFF_SECONDS: Final = 0.1
+"""How long after the first crash another worker starts; twice as long after each further one."""
+
+MARGIN_SECONDS: Final = 1.0
+"""How much longer than OMI_DRAIN_DELAY and OMI_GRACE a worker may take to stop."""
+
+TRIAL_SECONDS: Final = 60.0
+"""How long a preloaded model's first prediction may take if OMI_TIMEOUT sets no limit."""
+
+EXIT_CUT_OFF: Final = 1
+EXIT_FAILED: Final = LoadError.exit_code
+
+
+@dataclass
+class Place:
+    """Where one worker after the other lives.
+
+    Attributes:
+        number: from 1, for the log.
+        child: the worker that is there.
+        due: when the next one is to start, a time of `time.monotonic`; None if none is wanted.
+        crashes: in a row.
+        trial_until: when the child has to be ready that was forked with a loaded model.
+    """
+
+    number: int
+    child: Child | None = None
+    due: float | None = None
+    crashes: int = 0
+    trial_until: float = math.inf
+
+
+class Supervisor:
+    """Keeps `OMI_WORKERS` processes serving until asked to stop.
+
+    Args:
+        settings: the core's.
+        choices: the interfaces; after `run`, with the ports that the workers share.
+    """
+
+    def __init__(self, settings: Settings, choices: Sequence[Choice]) -> None:
+        self._settings = settings
+        self.choices = choices
+        self._places = [Place(number) for number in range(1, settings.workers + 1)]
+        self._selector = selectors.DefaultSelector()
+        self._held: list[socket.socket] = []
+        self._loader: Loader | None = None
+        self._proven = False
+        self._stopping_until: float | None = None
+        self._code = 0
+        self._failure: LoadError | None = None
+        self._last_lines: list[str] = []
+
+    def run(self) -> int | Worker:
+        """Supervise; returns the exit code.
+
+        In each new process it returns too: the `Worker` that this process now is. So a worker's
+        stack holds nothing of the supervisor, and it ends as any other program does.
+        """
+        try:
+            self._prepare()
+        except StartupError as error:
+            return logs.fail(error)
+        self._catch_signals()
+        logger.info("process %d supervises %d workers", os.getpid(), len(self._places))
+        self._places[0].due = 0.0
+        outcome = self._turn()
+        while outcome is None:
+            outcome = self._turn()
+        return outcome
+
+    def _prepare(self) -> None:
+        """Hold the ports, and load the model if it is to be shared; a signal ends that at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end_at_once)
+        self.choices = [self._reserved(choice) for choice in self.choices]
+        if self._settings.preload:
+            from omi_runtime.preload import preload  # noqa: PLC0415 - it brings numpy
+
+            self._loader = preload(self._settings)
+
+    def _turn(self) -> int | Worker | None:
+        """Start what is due, wait until something happens and see to it; the outcome, if any."""
+        for place in self._places:
+            if place.due is not None and place.due <= time.monotonic():
+                worker = self._start(place)
+                if worker is not None:
+                    return worker
+        if self._stopping_until is not None and not any(place.child for place in self._places):
+            return self._finish()
+        for key, _ in self._selector.select(self._patience()):
+            key.data()
+        self._reap()
+        self._watch_time()
+        return None
+
+    def _start(self, place: Place) -> Worker | None:
+        """A new process for a place; what it returns in that process is for `run` to return."""
+        place.due = None
+        try:
+            forked = fork(
+                place.number, pioneer=not self._proven, loader=self._loader, leave=self._leave
+            )
+        except OSError as error:
+            self._lost(place, f"could not be started: {error}")
+            return None
+        if isinstance(forked, Worker):
+            return forked
+        place.child = forked
+        if self._loader is not None:
+            place.trial_until = time.monotonic() + (self._settings.timeout or TRIAL_SECONDS)
+        self._selector.register(forked.line, selectors.EVENT_READ, lambda: self._hear(place))
+        self._selector.register(forked.stderr, selectors.EVENT_READ, lambda: self._relay(forked))
+        logger.debug("worker %d is process %d", place.number, forked.pid)
+        return None
+
+    def _leave(self) -> None:
+        """In a new process: let go of what is the supervisor's."""
+        self._selector.close()
+        for sock in (*self._held, *self._wakeup):
+            sock.close()
+        for place in self._places:
+            if place.child is not None:
+                place.child.abandon()
+
+    # --- what workers say ---
+
+    def _hear(self, place: Place) -> None:
+        child = place.child
+        if child is None:
+            return
+        for word, rest in child.line.heard():
+            if word == "ready":
+                self._is_ready(place, child)
+            elif word == "stopping":
+                child.leaving = True
+                # A signal was meant for that process; a caller does not know that there are more.
+                if rest not in signal.Signals.__members__:
+                    self._stop(rest)
+        if child.line.ended:
+            self._forget(child.line)
+
+    def _is_ready(self, place: Place, child: Child) -> None:
+        child.ready_since = time.monotonic()
+        place.trial_until = math.inf
+        logger.info("worker %d is ready: %s", place.number, self._readiness())
+        if self._proven:
+            return
+        self._proven = True
+        if self._stopping_until is None:
+            for other in self._places:
+                other.due = 0.0 if other.child is None else None
+
+    def _relay(self, child: Child) -> None:
+        if not child.pass_on():
+            self._forget(child.stderr)
+
+    def _forget(self, source: Line | int) -> None:
+        with suppress(KeyError):
+            self._selector.unregister(source)
+
+    def _readiness(self) -> str:
+        ready = sum(
+            place.child is not None and place.child.ready_since is not None
+            for place in self._places
+        )
+        return f"{ready} of {len(self._places)} are ready"
+
+    # --- how workers end ---
+
+    def _reap(self) -> None:
+        """See who has ended; a container's first process also inherits what others leave behind."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for place in self._places:
+                if place.child is not None and place.child.pid == pid:
+                    self._ended(place, place.child, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, place: Place, child: Child, code: int) -> None:
+        self._hear(place)  # it may have said why
+        self._forget(child.line)
+        self._forget(child.stderr)
+        child.close()
+        place.child = None
+        if self._stopping_until is not None:
+            self._code = self._code or (code if code >= 0 else EXIT_CUT_OFF)
+        elif not self._proven and code in (SettingsError.exit_code, EXIT_FAILED):
+            # It has said why, and another would say the same.
+            self._code = code
+            self._stopping_until = math.inf
+        elif child.leaving and code == 0:
+            logger.info("worker %d has left; another takes its place", place.number)
+            place.due = time.monotonic()
+        else:
+            if child.ready_since and time.monotonic() - child.ready_since > STEADY_SECONDS:
+                place.crashes = 0
+            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+            self._lost(place, f"ended by {how}", child.last_lines)
+
+    def _lost(self, place: Place, how: str, last_lines: Sequence[str] = ()) -> None:
+        """A worker has crashed: another takes its place, unless that happens too often."""
+        place.crashes += 1
+        if place.crashes < CRASHES:
+            pause = BACKOFF_SECONDS * 2 ** (place.crashes - 1)
+            place.due = time.monotonic() + pause
+            logger.error(
+                "worker %d %s: another starts in %gs; %s",
+                place.number,
+                how,
+                pause,
+                self._readiness(),
+            )
+            return
+        self._give_up(
+            f"worker {place.number} {how}, as {CRASHES} in a row have: giving up", last_lines
+        )
+
+    def _give_up(self, why: str, last_lines: Sequence[str] = ()) -> None:
+        self._failure = LoadError(why)
+        self._last_lines = list(last_lines)
+        self._code = EXIT_FAILED
+        self._stop("giving up")
+
+    def _finish(self) -> int:
+        if self._failure is not None:
+            if self._last_lines:
+                logger.error("its last lines were:\n%s", "\n".join(self._last_lines))
+            logs.fail(self._failure)
+        elif self._code == 0:
+            logger.info("all workers have stopped")
+        return self._code
+
+    # --- time and signals ---
+
+    def _patience(self) -> float | None:
+        """Until when nothing is to be done unless something happens; None is for ever."""
+        times = [place.due for place in self._places if place.due is not None]
+        times += [place.trial_until for place in self._places if place.child is not None]
+        times += [math.inf if self._stopping_until is None else self._stopping_until]
+        nearest = min(times)
+        return None if nearest == math.inf else max(0.0, nearest - time.monotonic())
+
+    def _watch_time(self) -> None:
+        now = time.monotonic()
+        if self._stopping_until is not None and now >= self._stopping_until:
+            logger.error("workers that have not stopped in time are cut off")
+            self._kill()
+        for place in self._places:
+            if place.child is not None and now >= place.trial_until:
+                self._hangs(place, place.child)
+
+    def _hangs(self, place: Place, child: Child) -> None:
+        """The model does not answer in a process that was forked after it had been loaded."""
+        place.trial_until = math.inf
+        child.kill()
+        why = (
+            f"worker {place.number} did not answer a first prediction within "
+            f"{self._settings.timeout or TRIAL_SECONDS:g}s: with OMI_PRELOAD=on the model is "
+            "loaded before the workers are forked, and what has started threads by then, such as "
+            "OpenMP, waits for them for ever: leave OMP_NUM_THREADS and the like unset, start no "
+            "threads in load(), or set OMI_PRELOAD=off; OMI_TIMEOUT sets the time"
+        )
+        if self._proven:
+            logger.error(why)
+        else:
+            self._give_up(why)
+
+    def _stop(self, reason: str) -> None:
+        """Have every worker finish what is in flight and end."""
+        if self._stopping_until is not None:
+            return
+        settings = self._settings
+        self._stopping_until = (
+            time.monotonic() + settings.drain_delay + settings.grace + MARGIN_SECONDS
+        )
+        logger.info("stopping all workers (%s)", reason)
+        for place in self._places:
+            place.due = None
+            if place.child is not None:
+                place.child.line.tell("stop", reason)
+
+    def _kill(self) -> None:
+        """Have no patience any more."""
+        self._code = self._code or EXIT_CUT_OFF
+        self._stopping_until = math.inf
+        for place in self._places:
+            if place.child is not None:
+                place.child.kill()
+
+    def _catch_signals(self) -> None:
+        """Have signals wake the selector, where they are seen to between other things."""
+        self._wakeup = socket.socketpair()
+        for sock in self._wakeup:
+            sock.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._wakeup[0], selectors.EVENT_READ, self._on_signals)
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)
+
+    def _on_signals(self) -> None:
+        for number in self._wakeup[0].recv(256):
+            if number == signal.SIGCHLD:
+                continue  # every turn looks who has ended
+            name = signal.Signals(number).name
+            if self._stopping_until is None:
+                self._stop(name)
+            else:
+                logger.error("%s again: stopping at once", name)
+                self._kill()
+
+    def _reserved(self, choice: Choice) -> Choice:
+        """The same interface on ports that are held here, and that workers share."""
+        further = {kind: self._shared(port) for kind, port in choice.further_ports.items()}
+        return replace(choice, port=self._shared(choice.port), further_ports=further)
+
+    def _shared(self, port: Port) -> Port:
+        sock = reserve(self._settings.host, port)
+        self._held.append(sock)
+        return Port(int(sock.getsockname()[1]), port.origin, shared=True)

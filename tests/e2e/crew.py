@@ -1,0 +1,82 @@
+"""A server with workers, as the tests of workers see it: its processes and who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from clients import Answer, Client, Server, Spec, process, until
+from worker_models import HOLD, WHO
+
+MODELS: Final = process.TESTS / "worker_models.py"
+
+
+class Crew:
+    """One server with `OMI_WORKERS`."""
+
+    def __init__(self, server: Server, marks: Path, directory: Path, model: str) -> None:
+        self.server = server
+        self.marks = marks
+        self._directory = directory
+        self._spec = Spec(
+            f"{MODELS}:{model}", model.lower(), {"order": "FP64"}, {"process": "INT64"}
+        )
+
+    @property
+    def pids(self) -> set[int]:
+        """The workers' processes."""
+        pid = self.server.process.pid
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return {int(word) for word in text.split()}
+
+    def wait_until_ready(self, n: int) -> set[int]:
+        """Wait until so many workers are ready; returns their processes."""
+        self.server.wait_for_log(rf"is ready: {n} of \d+ are ready")
+        return self.pids
+
+    def client(self, wire: type[Client], port: int | None = None) -> Client:
+        """A client with a connection of its own."""
+        return wire(port or self.server.port(wire.interface), self._spec, self._directory)
+
+    @contextmanager
+    def one_client_each(self, wire: type[Client], n: int = 2) -> Iterator[dict[int, Client]]:
+        """A client of each of n workers, by process: a connection stays where it is."""
+        with ExitStack() as stack:
+            found: dict[int, Client] = {}
+
+            def look() -> bool:
+                client = stack.enter_context(self.client(wire))
+                found.setdefault(who(client), client)
+                return len(found) == n
+
+            until(look, f"{n} workers answer")
+            yield found
+
+    def hold(self, later: Any, clients: dict[int, Client]) -> dict[int, Any]:
+        """Have a prediction run in each worker until `release`; what will come of it."""
+        held = {pid: later(lambda c=client: ask(c, HOLD)) for pid, client in clients.items()}
+        for pid in clients:
+            until((self.marks / f"holding-{pid}").exists, f"a prediction runs in {pid}")
+        return held
+
+
+def ask(client: Client, order: float) -> Any:
+    """What a worker answers: its process, or what went wrong."""
+    try:
+        (outcome,) = client.infer([{"order": order}])
+    except httpx.TransportError as error:
+        return error
+    return outcome.outputs["process"] if isinstance(outcome, Answer) else outcome
+
+
+def who(client: Client) -> int:
+    """The process that answers this client."""
+    answer = ask(client, WHO)
+    assert isinstance(answer, int), answer
+    return answer
+
+
+Start = Callable[..., Crew]
