@@ -340,8 +340,9 @@ class ModelHandler:
         try:
             async with asyncio.timeout(timeout):
                 await self._close_model()
-                await self._engine.idle()
-            closed = not self._engine.running
+                if self._runner is not None:  # without one, what runs is a load that nobody wants
+                    await self._engine.idle()
+            closed = self._runner is None or not self._engine.running
         except TimeoutError:
             closed = False
         self._engine.close()
