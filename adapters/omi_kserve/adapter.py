@@ -44,7 +44,7 @@ class KServeAdapter:
         self._mount = mount
         self._server: HTTPServer | None = None
         self._grpc: GRPCV2 | None = None
-        grpc_port = self.further_ports(mount.port, mount.environ).get("grpc")
+        grpc_port = mount.further_ports.get("grpc")
         if grpc_port is not None:
             from omi_kserve.grpc_v2 import GRPCV2  # noqa: PLC0415
 

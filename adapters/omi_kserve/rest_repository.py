@@ -92,6 +92,11 @@ def _entry(handler: ModelHandler) -> dict[str, str]:
 
 
 def _check_allowed(handler: ModelHandler) -> None:
+    if not handler.alone:
+        raise NotOffered(
+            f"loading and unloading are off with OMI_WORKERS={handler.settings.workers}: they "
+            "would reach one worker only"
+        )
     if not handler.settings.admin:
         raise NotOffered("loading and unloading are off here: OMI_ADMIN=on would offer them")
 

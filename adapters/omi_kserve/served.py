@@ -47,6 +47,6 @@ def extensions(handler: ModelHandler) -> list[str]:
     names = ["binary_tensor_data"]
     if handler.ready and TextFields.of(handler.signature) is not None:
         names.append("generate")
-    if handler.settings.admin:
+    if handler.settings.admin and handler.alone:
         names.append("model_repository")
     return names

@@ -39,7 +39,7 @@ class Crew:
 
     def client(self, wire: type[Client], port: int | None = None) -> Client:
         """A client with a connection of its own."""
-        return wire(port or self.server.port(wire.interface), self._spec, self._directory)
+        return wire(port or wire.port_of(self.server), self._spec, self._directory)
 
     @contextmanager
     def one_client_each(self, wire: type[Client], n: int = 2) -> Iterator[dict[int, Client]]:

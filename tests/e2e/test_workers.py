@@ -7,11 +7,12 @@ import signal
 import socket
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import KServeV1Client, ModzyClient, OMIClient, process, until
+from clients import KServeGRPCClient, KServeV1Client, ModzyClient, OMIClient, process, until
 from clients.process import reserved_port
 from crew import ask, who
 from worker_models import CRASH, ORPHAN, WHO
@@ -50,7 +51,7 @@ def alive(pid: int) -> bool:
 def test_all_workers_answer_on_every_interface(crew: Any) -> None:
     crew = crew("kserve,omi,modzy", PSC_MODEL_PORT="0")
     pids = crew.wait_until_ready(2)
-    for wire in WIRES:
+    for wire in (*WIRES, KServeGRPCClient):
         with crew.one_client_each(wire) as clients:
             assert set(clients) == pids, wire.wire
             for pid, client in clients.items():
@@ -78,6 +79,17 @@ def test_one_worker_has_no_supervisor(crew: Any) -> None:
     with crew.client(ModzyClient) as client:
         assert who(client) == crew.server.process.pid
     assert "supervis" not in crew.server.log
+
+
+def test_nobody_may_change_the_model_of_one_worker(crew: Any) -> None:
+    crew = crew("kserve", OMI_ADMIN="on")
+    with crew.client(KServeV1Client) as client:
+        assert client.http.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+        for what in ("load", "unload"):
+            refused = client.http.post(f"/v2/repository/models/who/{what}")
+            assert refused.status_code == 501
+            assert "OMI_WORKERS=2" in refused.json()["error"]
+        assert client.ready()
 
 
 def test_the_wildcard_address(crew: Any) -> None:
@@ -129,7 +141,7 @@ def test_a_worker_that_is_killed_costs_its_own_callers_alone(
 ) -> None:
     crew = crew(wire.interface)
     crew.wait_until_ready(2)
-    with crew.one_client_each(wire) as clients:
+    with ExitStack() as stack, crew.one_client_each(wire) as clients:
         held = crew.hold(later, clients)
         victim, survivor = clients
         os.kill(victim, signal.SIGKILL)
@@ -137,7 +149,7 @@ def test_a_worker_that_is_killed_costs_its_own_callers_alone(
         assert not isinstance(held[victim](), int), "its caller is told"
         assert time.monotonic() - began < 1 + 2  # the last for a busy machine
         crew.server.wait_for_log(r"worker \d ended by SIGKILL: another starts in 0\.1s")
-        newcomers = [crew.client(wire) for _ in range(8)]
+        newcomers = [stack.enter_context(crew.client(wire)) for _ in range(8)]
         assert all(client.live() for client in newcomers), "others find somebody"
         (marks / "release").touch()
         assert held[survivor]() == survivor
@@ -254,7 +266,7 @@ def test_a_caller_who_stops_one_stops_all(crew: Any, wire: Any, later: Any, mark
 def test_a_signal_lets_every_worker_finish(crew: Any, wire: Any, later: Any, marks: Path) -> None:
     crew = crew(wire.interface)
     pids = crew.wait_until_ready(2)
-    port = crew.server.port(wire.interface)
+    port = wire.port_of(crew.server)
     with crew.one_client_each(wire) as clients:
         held = crew.hold(later, clients)
         crew.server.signal(signal.SIGINT)
