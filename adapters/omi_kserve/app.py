@@ -6,6 +6,8 @@ not served here.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi import Request as FastAPIRequest
 from fastapi import Response as FastAPIResponse
@@ -14,6 +16,7 @@ from starlette.exceptions import HTTPException
 from omi_kserve.cloudevents import CloudEvents
 from omi_kserve.control import json_response
 from omi_kserve.errors import error_response
+from omi_kserve.rest_docs import docs_router
 from omi_kserve.rest_generate import GenerateRoutes
 from omi_kserve.rest_repository import repository_router
 from omi_kserve.rest_v1 import V1Routes, v1_router
@@ -40,6 +43,7 @@ def make_app(handler: ModelHandler, interface: str, settings: KServeSettings) ->
     fallback.include_router(v1_router(handler))
     fallback.include_router(v2_router(handler))
     fallback.include_router(repository_router(handler, renew))
+    fallback.include_router(docs_router())
     return Dispatcher(handler, interface, routes, fallback, error_response)
 
 
@@ -66,11 +70,12 @@ def _infer_routes(handler: ModelHandler, settings: KServeSettings) -> Routes:
 
 def _fallback(handler: ModelHandler) -> FastAPI:
     card = card_of(handler)
-    app = FastAPI(
+    app = _Described(
+        handler,
         title=handler.name,
         version=card.version,
         description=card.summary,
-        # The pages would load their scripts from another host, and a container calls nobody.
+        # Those pages load their scripts from another host, and a container calls nobody.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -79,6 +84,23 @@ def _fallback(handler: ModelHandler) -> FastAPI:
     app.add_exception_handler(Exception, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     return app
+
+
+class _Described(FastAPI):
+    """FastAPI whose document says what this model takes and gives."""
+
+    def __init__(self, handler: ModelHandler, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._handler = handler
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made when it is first asked for; ModelNotReady of an unloaded model."""
+        if self.openapi_schema is None:
+            from omi_kserve.openapi import complete  # noqa: PLC0415 - few servers are asked for it
+
+            signature = self._handler.signature  # or else FastAPI keeps a document of its own
+            self.openapi_schema = complete(super().openapi(), self._handler, signature)
+        return self.openapi_schema
 
 
 async def _on_error(_request: FastAPIRequest, error: Exception) -> FastAPIResponse:
