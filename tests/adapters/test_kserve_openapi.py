@@ -7,6 +7,7 @@ every answer is one that the document has.
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -133,12 +134,19 @@ CHECKS = (
 
 
 @pytest.mark.parametrize("model", ["Everything", "Words"])
-def test_schemathesis_finds_no_answer_that_is_not_described(model: str, serve: Serve) -> None:
+def test_schemathesis_finds_no_answer_that_is_not_described(
+    model: str, serve: Serve, tmp_path: Path
+) -> None:
     url = f"http://{serve(model, 'kserve').address}/openapi.json"
     command = [sys.executable, "-m", "schemathesis.cli", "run", url, "--checks", ",".join(CHECKS)]
     options = ["--phases=examples,coverage,fuzzing", "--max-examples=10", "--seed=1"]
     done = subprocess.run(
-        [*command, *options], capture_output=True, text=True, check=False, timeout=300
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=tmp_path,  # where it keeps what it learned
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"[0-9]{3,} generated", done.stdout), done.stdout
