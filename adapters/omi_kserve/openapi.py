@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from omi_kserve.served import card_of
 from omi_kserve.convert_generate import TextFields
 from omi_kserve.schemas import ModelSchemas, Schema, v1_example, v2_example
+from omi_kserve.served import card_of
 from omi_runtime.handler import ModelHandler
 from omi_runtime.signature import Signature
 

@@ -39,6 +39,7 @@ BINARY = "Triton, extension_binary_data.md"
 V2 = "kserve_v2.http: Total: "
 IN_BINARY = "kserve_binary.http: "
 BINARY_TEST = "adapters/test_golden_kserve_binary.py::"
+GRPC_TEST = "adapters/test_golden_kserve_grpc.py::"
 UNLOADING_TEST = (
     "adapters/test_kserve_repository.py::"
     "test_unloading_waits_for_what_is_in_flight_and_every_route_tells_the_truth"
@@ -116,6 +117,41 @@ DEVIATIONS = [
             "kserve_v2.http: Shop: Only the outputs asked for, in the order asked for",
             V2 + "An output that the model does not have",
         ),
+    ),
+    Deviation(
+        "gRPC: another `model_version`",
+        "ignored",
+        "NOT_FOUND",
+        "OIP, open_inference_grpc.proto: the version of the model to use",
+        (GRPC_TEST + "test_another_model_or_version_is_not_found",),
+    ),
+    Deviation(
+        "gRPC: wrong shape or size, number out of range",
+        "INTERNAL",
+        "INVALID_ARGUMENT that names the input",
+        "gRPC, status codes: INTERNAL is a fault of the server",
+        (GRPC_TEST + "test_it_is_refused_with_the_reason",),
+    ),
+    Deviation(
+        "gRPC: health, reflection",
+        "none",
+        "`grpc.health.v1`, reflection v1 and v1alpha",
+        "what probes and tools of gRPC ask for",
+        (GRPC_TEST + "test_health_by_every_name",),
+    ),
+    Deviation(
+        "gRPC: the limit of a message",
+        "8 MiB",
+        "`OMI_MAX_REQUEST_BYTES`, 250 MiB",
+        "one limit for every wire",
+        (GRPC_TEST + "test_thirty_megabytes_both_ways",),
+    ),
+    Deviation(
+        "gRPC: `double_param`, `uint64_param`, `properties`",
+        "are not in the messages",
+        "are",
+        "OIP, open_inference_grpc.proto",
+        (GRPC_TEST + "test_parameters_of_every_kind_are_taken",),
     ),
     Deviation(
         "`binary_data_output` beside `outputs`",
