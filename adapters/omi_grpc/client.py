@@ -22,7 +22,7 @@ from collections.abc import (
     Sequence,
 )
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -35,6 +35,7 @@ from omi_runtime.errors import InvalidRequest, OMIError
 
 __all__ = ["Answer", "AsyncClient", "Client", "Inputs", "NotLoaded", "PredictionFailed"]
 
+C = TypeVar("C")
 R = TypeVar("R", bound=Message)
 
 PATIENCE: Final = 10.0
@@ -53,8 +54,8 @@ _OPTIONS: Final = (
 )
 
 
-class _Base:
-    """What the two clients have in common.
+class _Base(Generic[C]):
+    """What the two clients have in common; `C` is their kind of channel.
 
     Args:
         target: `host:port`, `grpc://host:port`, or `grpcs://host:port` for TLS.
@@ -76,11 +77,14 @@ class _Base:
             raise ValueError(f"target {target!r}: expected host:port, grpc://… or grpcs://…")
         if scheme == "grpcs" and credentials is None:
             credentials = grpc.ssl_channel_credentials()
-        self._address = address.rstrip("/")
-        self._credentials = credentials
+        self._channel = self._connect(address.rstrip("/"), credentials)
         self._timeout = timeout
         self._patience = patience
         self._initialized = False
+
+    @staticmethod
+    def _connect(address: str, credentials: grpc.ChannelCredentials | None) -> C:
+        raise NotImplementedError
 
     def _delays(self) -> Iterator[float]:
         """How long to wait before each further try, until patience is over."""
@@ -94,16 +98,14 @@ class _Base:
         return status
 
 
-class Client(_Base):
+class Client(_Base[grpc.Channel]):
     """Synchronous. May be shared by threads; close it, or use it in a `with` statement."""
 
-    def __init__(self, target: str, **options: Any) -> None:
-        super().__init__(target, **options)
-        self._channel = (
-            grpc.insecure_channel(self._address, _OPTIONS)
-            if self._credentials is None
-            else grpc.secure_channel(self._address, self._credentials, _OPTIONS)
-        )
+    @staticmethod
+    def _connect(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+        if credentials is None:
+            return grpc.insecure_channel(address, _OPTIONS)
+        return grpc.secure_channel(address, credentials, _OPTIONS)
 
     def __enter__(self) -> Self:
         return self
@@ -195,16 +197,14 @@ class Client(_Base):
                 time.sleep(delay)
 
 
-class AsyncClient(_Base):
-    """The same for asyncio; close it, or use it in an `async with` statement."""
+class AsyncClient(_Base[grpc.aio.Channel]):
+    """The same for asyncio, made on the event loop; close it, or use it in an `async with`."""
 
-    def __init__(self, target: str, **options: Any) -> None:
-        super().__init__(target, **options)
-        self._channel = (
-            grpc.aio.insecure_channel(self._address, _OPTIONS)
-            if self._credentials is None
-            else grpc.aio.secure_channel(self._address, self._credentials, _OPTIONS)
-        )
+    @staticmethod
+    def _connect(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+        if credentials is None:
+            return grpc.aio.insecure_channel(address, _OPTIONS)
+        return grpc.aio.secure_channel(address, credentials, _OPTIONS)
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ from omi_runtime.batch import Result, Row, group_rows
 from omi_runtime.errors import DeadlineExceeded, InternalError, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
+from omi_runtime.limits import check_response
 from omi_runtime.request import RequestContext
 from omi_runtime.runner import Wanted
 from omi_runtime.signature import Signature
@@ -56,7 +57,10 @@ class Predictor:
         request = call.begin()
         try:
             async for result in self._results(message, wanted, request):
-                yield self._response([result], message, request)
+                response = self._response([result], message, request)
+                # The transport checks it too, and would end the stream.
+                check_response(response.ByteSize(), self._handler.settings)
+                yield response
         except OMIError as error:
             if isinstance(error, DeadlineExceeded) and _is_over(call):
                 raise

@@ -189,6 +189,26 @@ def test_bytes_that_are_no_message_end_the_stream_after_what_came_before(serve: 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_an_answer_that_is_too_large_ends_no_stream(serve: Serve, notes: Path) -> None:
+    settings = {"NOTES": str(notes), "OMI_MAX_RESPONSE_BYTES": "100000"}
+    with opened(serve(f"{MODELS}:Payload", "omi", **settings)) as stream:
+        first, large, last = stream([number(10), number(200_000), number(20)])
+    assert (len(first.outputs[0].data.data), len(last.outputs[0].data.data)) == (10, 20)
+    assert not large.success
+    assert "OMI_MAX_RESPONSE_BYTES allows 100000" in large.error
+
+
+def test_a_request_that_is_too_large_ends_its_stream(serve: Serve) -> None:
+    server = serve(f"{MODELS}:Doubled", "omi", OMI_MAX_REQUEST_BYTES="100000")
+    large = pb.PredictRequest(inputs=[pb.Input(key="number", data=bytes(200_000))])
+    with opened(server) as stream:
+        responses = stream([number(1), large])
+        with pytest.raises(grpc.RpcError) as caught:
+            list(responses)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert [values(response)[0] for response in stream([number(2)])] == [4]
+
+
 def test_a_model_that_failed_to_load_is_unavailable(serve: Serve, tmp_path: Path) -> None:
     server = serve("Fragile", "omi", FRAGILE_KEY=str(tmp_path / "key"), OMI_LOAD_GRACE="300")
     with opened(server) as stream, pytest.raises(grpc.RpcError) as caught:

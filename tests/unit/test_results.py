@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from handlers import loaded, plain, told
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from omi_runtime import results
+from omi_runtime import Model, results
+from omi_runtime.batch import Batch
+from omi_runtime.runner import Wanted
 
 
 def test_a_classification_is_sorted_and_may_be_cut() -> None:
@@ -53,3 +56,27 @@ def test_bytes_are_base64_in_json_and_bytes_in_python(data: bytes) -> None:
 def test_a_key_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValidationError):
         results.Text(text="a", txet="b")
+
+
+class Aliased(BaseModel):
+    """An author's own model, whose key on the wire is no Python name."""
+
+    kind: str = Field(alias="class")
+
+
+class Echo(Model):
+    def predict(self, item: Aliased) -> Aliased:
+        return item
+
+    def explain(self, item: Aliased) -> Aliased:
+        return item
+
+
+async def test_aliases_are_the_keys_both_ways() -> None:
+    async with loaded(Echo) as handler:
+        wanted = Wanted(explanation=True)
+        result = await handler.infer(Batch({"item": [{"class": "a"}]}, 1), wanted)
+        refused = await handler.infer(Batch({"item": [{"kind": "a"}]}, 1))
+    assert told(result) == [{"class": "a"}]
+    assert [plain(value) for value in result.explanation] == [{"class": "a"}]
+    assert told(refused) == ["INVALID_INPUT: item.class: Field required"]
