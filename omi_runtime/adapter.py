@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 GROUP: Final = "omi_runtime.adapters"
 
+METRICS_PORT: Final = 9090
+"""Where no interface has `/metrics` and nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Port:
@@ -81,6 +84,7 @@ class Adapter(Protocol):
         port_variables: the environment variables that set its port, the stronger first.
         opens_before_load: whether the port opens before the model has loaded, so that callers
             wait; otherwise an open port means a model that is ready.
+        serves_metrics: whether its own port answers `/metrics`, as an HTTP `Dispatcher`'s does.
         probes: how a platform asks the port.
         tools: what the command line asks of an interface, as import strings `module:function`,
             loaded only then. `manifest`, for `omi manifest`, takes a ManifestRequest and returns
@@ -95,6 +99,7 @@ class Adapter(Protocol):
     default_port: ClassVar[int]
     port_variables: ClassVar[tuple[str, ...]]
     opens_before_load: ClassVar[bool]
+    serves_metrics: ClassVar[bool]
     probes: ClassVar[Probes]
     tools: ClassVar[Mapping[str, str]]
     port: int
@@ -155,7 +160,7 @@ def choose_adapters(
 
     Raises:
         SettingsError: an unknown interface or protocol, an unknown `OMI_*` variable, or two
-            interfaces on one port.
+            things on one port.
     """
     choices: list[Choice] = []
     warnings: list[str] = []
@@ -170,8 +175,17 @@ def choose_adapters(
             )
     groups: list[type[SettingsGroup]] = [Settings, *settings_groups(choices)]
     environment.check_names(_variables(groups), environ, _variables_of_all_adapters)
-    _check_distinct(choices)
+    _check_distinct(settings, choices)
     return choices, warnings
+
+
+def metrics_port(settings: Settings, choices: Iterable[Choice]) -> Port | None:
+    """The port of the metrics of interfaces that have no place for them; None is none."""
+    if settings.metrics_port is not None:
+        return Port(settings.metrics_port, "OMI_METRICS_PORT") if settings.metrics_port else None
+    if any(choice.adapter.serves_metrics for choice in choices):
+        return None  # one handler, whose metrics are all there
+    return Port(METRICS_PORT, "the default; set OMI_METRICS_PORT to change it")
 
 
 def load_adapter(interface: str, protocol: str = "") -> type[Adapter]:
@@ -229,9 +243,12 @@ def _both_ports_differ(adapter: type[Adapter], settings: Settings, *, first: boo
     )
 
 
-def _check_distinct(choices: Sequence[Choice]) -> None:
+def _check_distinct(settings: Settings, choices: Sequence[Choice]) -> None:
     taken: dict[int, tuple[str, Port]] = {}
-    for title, port in _titled_ports(choices):
+    ports = list(_titled_ports(choices))
+    if settings.metrics_port:
+        ports.append(("the metrics", Port(settings.metrics_port, "OMI_METRICS_PORT")))
+    for title, port in ports:
         other, before = taken.setdefault(port.number, (title, port))
         if before is not port and port.number:
             raise SettingsError(

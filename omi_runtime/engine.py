@@ -25,8 +25,10 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 from omi_runtime.batch import Batch, Result
 from omi_runtime.errors import InternalError, Overloaded
 from omi_runtime.jobs import Chunk, Expiry, Job, Lines
+from omi_runtime.metrics import Metrics
 from omi_runtime.request import WORKED_ON, RequestContext
 from omi_runtime.runner import NOTHING_MORE, Wanted
+from omi_runtime.timings import Timings
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +55,13 @@ class Engine:
         queue_size: the most items admitted and not yet answered; beyond, submit raises Overloaded.
             A single request larger than that is taken when nothing else waits.
         delay: seconds that a chunk waits for company; 0 is none.
+        metrics: where to count; by default nobody looks.
     """
 
-    def __init__(self, *, queue_size: int = 1024, delay: float = 0.0) -> None:
+    def __init__(
+        self, *, queue_size: int = 1024, delay: float = 0.0, metrics: Metrics | None = None
+    ) -> None:
+        self._metrics = metrics or Metrics()
         self._queue_size = queue_size
         self._delay = delay
         self._max_batch_size = 1
@@ -180,7 +186,7 @@ class Engine:
         """
         request = request or RequestContext()
         self._check_room(1)
-        self._items += 1
+        self._hold(1)
         iterator = start()
         turn = threading.Lock()  # the end may come on another thread than a value still computed
 
@@ -201,7 +207,7 @@ class Engine:
             finished = not expired
         finally:
             request.cancelled = not finished
-            self._items -= 1
+            self._hold(-1)
             closing = self._call(close, request)
             if expired:
                 closing.future.add_done_callback(_retrieve)  # the model may be long at its value
@@ -232,7 +238,7 @@ class Engine:
 
     def _admit(self, batch: Batch, wanted: Wanted, request: RequestContext) -> Job:
         job = Job(batch, wanted, self._loop.create_future(), request)
-        self._items += batch.n
+        self._hold(batch.n)
         self._expiry.add(job)
         if not self._outbox:
             # What comes in one turn of the loop goes to the threads together: each hand-over is a
@@ -249,9 +255,14 @@ class Engine:
         """The caller is answered, or gone."""
         if job.unanswered:
             job.request.cancelled = True
-        self._items -= job.n
+        self._hold(-job.n)
         self._expiry.discard(job)
         job.batch = None  # what a busy model keeps in the queue is not to hold memory
+
+    def _hold(self, n: int) -> None:
+        """So many items more, or fewer, are admitted and not yet answered."""
+        self._items += n
+        self._metrics.queue(self._items)
 
     def _check_room(self, n: int) -> None:
         if self._items and self._items + n > self._queue_size:
@@ -339,6 +350,7 @@ class Engine:
 
     def _run_chunk(self, chunk: Chunk) -> None:
         assert self._run is not None, "configure comes before the first submit"
+        begin = time.monotonic()
         try:
             merged = Batch.merge([batch.slice(start, stop) for _, batch, start, stop in chunk])
             WORKED_ON.set([job.request for job, _, _, _ in chunk])
@@ -349,7 +361,7 @@ class Engine:
             logger.exception("a batch of %d items ended unexpectedly", len(chunk))
             rows = sum(stop - start for _, _, start, stop in chunk)
             result = Result.failed([InternalError()] * rows)
-        self._post(self._deliver, chunk, result)
+        self._post(self._deliver, chunk, result, begin)
 
     def _run_here(self, function: Callable[..., T], *arguments: Any) -> T:
         """Over before the outcome is posted: whoever sees the outcome sees that nothing runs."""
@@ -360,18 +372,29 @@ class Engine:
         finally:
             self._running.discard(thread)
 
-    def _deliver(self, chunk: Chunk, result: Result) -> None:
+    def _deliver(self, chunk: Chunk, result: Result, begin: float) -> None:
         """Hand each job its rows, on the event loop; a job in several slices when all are there."""
-        offset = 0
+        offset = whole = 0
         for job, _, start, stop in chunk:
+            if not start:
+                self._metrics.waited(begin - job.admitted)
             part = result.slice(offset, offset + stop - start)
             offset += stop - start
             job.unanswered -= stop - start
             if job.unanswered or job.parts:
                 job.parts.append((range(start, stop), part))
-                part = Result.assemble(job.n, job.parts) if not job.unanswered else part
+                if not job.unanswered:
+                    part = Result.assemble(job.n, job.parts)
+                    self._metrics.answered(part.timings or Timings())
+            else:
+                whole += 1
             if not job.unanswered and not job.future.done():
                 job.future.set_result(part)
+        timings = result.timings or Timings()
+        self._metrics.batch(offset, timings)
+        self._metrics.failed(result.errors.values())
+        if whole:
+            self._metrics.answered(timings, whole)
 
     def _post(self, function: Callable[..., None], *arguments: Any) -> None:
         try:

@@ -18,11 +18,13 @@ from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import Loader, load_model
 from omi_runtime.machine import usable_cpus
+from omi_runtime.metrics import Metrics
 from omi_runtime.model import Model
 from omi_runtime.request import RequestContext
 from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
 from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
+from omi_runtime.timings import Timings
 from omi_runtime.validation import (
     check_batch,
     check_names,
@@ -50,13 +52,22 @@ class ModelHandler:
     """
 
     def __init__(
-        self, settings: Settings, lifecycle: Lifecycle, loader: Loader = load_model
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        loader: Loader = load_model,
+        metrics: Metrics | None = None,
     ) -> None:
+        self.metrics = metrics or Metrics()
         self.settings = settings
         self.lifecycle = lifecycle
         self._load_model = loader
         self.card: ModelCard | None = None
-        self._engine = Engine(queue_size=settings.queue_size, delay=settings.batch_delay_ms / 1000)
+        self._engine = Engine(
+            queue_size=settings.queue_size,
+            delay=settings.batch_delay_ms / 1000,
+            metrics=self.metrics,
+        )
         self._rules = AnswerRules(settings.nan, settings.error_detail == "full")
         self._model: Model | None = None
         self._signature: Signature | None = None
@@ -136,6 +147,7 @@ class ModelHandler:
             LoadError: anything else; the author's traceback is in the log.
         """
         self.lifecycle.move(State.LOADING)
+        begin = time.monotonic()
         try:
             source, served_name = self.settings.model_source(), self.settings.model_name
             model, signature = await self._engine.call(
@@ -149,6 +161,8 @@ class ModelHandler:
             if self.lifecycle.state is State.LOADING:
                 self.lifecycle.move(State.FAILED)
             raise
+        self.metrics.loaded(begin)
+        model.metrics.move(self.metrics.page)
         self._model, self._signature = model, signature
         loop = asyncio.get_running_loop()
         self._runner = Runner(model, signature, self._rules, loop)
@@ -297,6 +311,7 @@ class ModelHandler:
         parts, errors = group_rows([check_names(row, signature) for row in rows])
         for part in parts:
             check_tensors(part.batch, signature)
+        self.metrics.failed(errors.values())
         assert self._runner is not None, "it comes with the signature"
         batches = [self._runner.arrange(part.batch) for part in parts]
         if len(batches) == 1 and not errors:
@@ -329,10 +344,13 @@ class ModelHandler:
         assert self._runner is not None
         runner = self._runner
         values = self._engine.stream(lambda: runner.stream(batch), request)
+        spent = Timings()
         try:
             async for result in values:
+                spent += result.timings or Timings()
                 yield result
         finally:
+            self.metrics.answered(spent)
             await values.aclose()  # a reader that leaves early ends the model's generator too
 
     async def close(self, timeout: float) -> bool:

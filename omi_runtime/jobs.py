@@ -18,6 +18,7 @@ class Job:
     """A caller's batch on its way: handed out in slices, finished when every row is answered."""
 
     __slots__ = (
+        "admitted",
         "batch",
         "deadline",
         "future",
@@ -40,6 +41,7 @@ class Job:
         self.batch: Batch | None = batch  # None when the caller has been answered or has left
         self.n = batch.n
         self.request = request
+        self.admitted = time.monotonic()
         self.deadline = request.deadline
         self.wanted = wanted
         self.key = (batch.key, wanted)

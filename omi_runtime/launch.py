@@ -35,7 +35,6 @@ def main(environ: Mapping[str, str] | None = None) -> int:
     logs.configure(
         settings.log_level,
         settings.log_format,
-        access_log=settings.access_log,
         packages=packages,
     )
     for warning in warnings:

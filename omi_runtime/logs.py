@@ -15,23 +15,34 @@ from typing import Any, Final
 import orjson
 
 from omi_runtime.errors import StartupError
+from omi_runtime.request import current_request
 
 _SERVER_LOGGERS: Final = ("uvicorn", "grpc", "asyncio")
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO omi_runtime.serve: message`."""
+    """`2026-01-31T12:00:00.000Z INFO omi_runtime.serve: [request id] message`."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(request)s%(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The first line; what it is about stands before the message."""
+        request_id = current_request().id
+        record.request = f"[{request_id}] " if request_id else ""
+        return super().formatMessage(record)
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"time":…,"level":…,"logger":…,"message":…}`, with `exception` where there is one."""
+    """`{"time":…,"level":…,"logger":…,"message":…}`, one line.
+
+    Of a request also `request_id`; where one has been answered also `interface`, `method`, `model`,
+    `code` and `ms`; `exception` where there is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON."""
@@ -42,6 +53,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request_id := current_request().id:
+            line["request_id"] = request_id
+        line |= getattr(record, "omi_fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
@@ -53,16 +67,13 @@ def fail(error: StartupError) -> int:
     return error.exit_code
 
 
-def configure(
-    level: str, form: str, *, access_log: bool = False, packages: Iterable[str] = ()
-) -> None:
+def configure(level: str, form: str, *, packages: Iterable[str] = ()) -> None:
     """Set up the runtime's loggers.
 
     Args:
         packages: of the adapters that serve, whose loggers are the runtime's too.
         level: of `OMI_LOG_LEVEL`.
         form: `text` or `json`.
-        access_log: whether uvicorn's line per request is wanted.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
@@ -71,7 +82,7 @@ def configure(
     levels = dict.fromkeys(("omi_runtime", *packages), own) | dict.fromkeys(
         _SERVER_LOGGERS, servers
     )
-    levels["uvicorn.access"] = "INFO" if access_log else "CRITICAL"
+    levels["uvicorn.access"] = "CRITICAL"  # ours says more, and of gRPC too
     for name, its_level in levels.items():
         logger = logging.getLogger(name)
         logger.setLevel(its_level)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from omi_runtime.signature import Signature
+
+if TYPE_CHECKING:
+    from omi_runtime.model_metrics import ModelMetrics
 
 
 class Model:
@@ -27,6 +31,7 @@ class Model:
         max_batch_size: the most items that one call of `predict` takes.
         thread_safe: several threads may call `predict` at once.
         directory: where the model's files lie.
+        metrics: makes metrics of the model's own.
         signature: set it in `load()` if inputs are known only then; `predict(self, **columns)`.
     """
 
@@ -41,6 +46,13 @@ class Model:
     if TYPE_CHECKING:
         # Every model's own parameters differ, which an abstract method could not allow.
         predict: Callable[..., Any]
+
+    @functools.cached_property
+    def metrics(self) -> ModelMetrics:
+        """Makes metrics of the model's own, which are served beside the runtime's."""
+        from omi_runtime.model_metrics import ModelMetrics  # noqa: PLC0415 - few models have any
+
+        return ModelMetrics()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

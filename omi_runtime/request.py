@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Final
 
-from omi_runtime.errors import DeadlineExceeded
+from omi_runtime.errors import DeadlineExceeded, ErrorCode, OMIError
 
 
 class RequestContext:
@@ -27,6 +27,7 @@ class RequestContext:
         started: when it came, a time of `time.monotonic`.
         deadline: until when it has to be answered, a time of `time.monotonic`; or infinity.
         cancelled: nobody waits any more: the caller has gone, or has been told that time is over.
+        code: OK, or the code of the error that it was answered with; empty until it is answered.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class RequestContext:
         "_seconds",
         "_source",
         "cancelled",
+        "code",
         "deadline",
         "interface",
         "method",
@@ -53,17 +55,18 @@ class RequestContext:
     ) -> None:
         self.interface = interface
         self.method = method
-        self._id = request_id
+        self._id = request_id and _fit_for_a_line(request_id)
         self.traceparent = traceparent
         self.started = time.monotonic()
         self.deadline = self.started + seconds
         self.cancelled = False
+        self.code = ""
         self._seconds = seconds
         self._source = source
 
     @property
     def id(self) -> str:
-        """The caller's own, by `x-request-id`; else one that is made when somebody asks for it."""
+        """The caller's own, by `x-request-id`, as far as it fits a line; else one made here."""
         if not self._id:
             self._id = _make_id()
         return self._id
@@ -74,6 +77,10 @@ class RequestContext:
             self._seconds = seconds
             self._source = "limit that the caller set"
             self.deadline = self.started + seconds
+
+    def failed(self, error: Exception) -> None:
+        """Take note of the error that it is answered with."""
+        self.code = error.code if isinstance(error, OMIError) else ErrorCode.INTERNAL
 
     def expired(self) -> DeadlineExceeded:
         """What the caller of a request whose time is over is told."""
@@ -123,10 +130,21 @@ def current_request() -> CurrentRequest:
 
 
 WORKED_ON: Final[ContextVar[Sequence[RequestContext]]] = ContextVar("omi_requests", default=())
-"""What the engine's thread is at; the coroutines of an async model inherit it."""
+"""What the engine's thread, or a transport's task, is at; log lines name it, and the coroutines of
+an async model inherit it."""
+
+LONGEST_ID: Final = 128
+"""Characters of a caller's id that are kept."""
 
 _PREFIX: Final = os.urandom(6).hex()
 _COUNTER: Final = itertools.count(1)
+
+
+def _fit_for_a_line(text: str) -> str:
+    """What of a caller's id may stand in a log line and a header: it could be anything."""
+    if len(text) <= LONGEST_ID and text.isascii() and text.isprintable():
+        return text.strip()
+    return "".join(c for c in text if c.isascii() and c.isprintable())[:LONGEST_ID].strip()
 
 
 def _make_id() -> str:

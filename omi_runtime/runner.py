@@ -19,6 +19,7 @@ from omi_runtime import answers
 from omi_runtime.batch import Batch, Column, Result, group_rows
 from omi_runtime.errors import InferenceFailed, OMIError, Overloaded
 from omi_runtime.jsontext import NanPolicy
+from omi_runtime.memory import is_out_of_memory
 from omi_runtime.model import Model
 from omi_runtime.signature import Signature
 from omi_runtime.timings import Timings
@@ -299,7 +300,7 @@ class Runner:
             return self._failed(error.message)
         if isinstance(error, OMIError):
             return error
-        if isinstance(error, MemoryError):
+        if is_out_of_memory(error):
             return Overloaded(f"{self._model.name}: out of memory; try again later")
         logger.error("%s raised", self._model.name, exc_info=error)
         return self._failed(f"{type(error).__name__}: {error}")

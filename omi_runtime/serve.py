@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from omi_runtime import limits, logs, machine
-from omi_runtime.adapter import Adapter, Choice, Mount
+from omi_runtime.adapter import Adapter, Choice, Mount, Port, metrics_port
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle, State
@@ -128,6 +128,8 @@ class Process:
         late = [adapter for adapter in adapters if adapter not in early]
         for adapter in early:
             await self._open(adapter)
+        if port := metrics_port(self._settings, self._choices):
+            self._open_side_port(port)
         await self._loaded(load, patient=not late)
         if worker is not None and worker.loader is not None:
             from omi_runtime.preload import try_out  # noqa: PLC0415 - imported already
@@ -190,6 +192,12 @@ class Process:
         if not failed:
             logger.info("stopped")
         return True
+
+    def _open_side_port(self, port: Port) -> None:
+        from omi_runtime.transport.side_port import SidePort  # noqa: PLC0415 - kserve needs none
+
+        required = self._settings.metrics_port is not None
+        SidePort(self._handler, self._settings.host, port, required=required).open()
 
     async def _open(self, adapter: Adapter) -> None:
         await adapter.start()

@@ -99,6 +99,14 @@ class Settings:
         "Whether the model is loaded once, before the workers are forked, and its memory shared.",
         default_text="off",
     )
+    metrics_port: int | None = setting(
+        "OMI_METRICS_PORT",
+        None,
+        parse_port,
+        PORT,
+        "The port of /metrics, /livez and /readyz for interfaces that do not have them; 0 is off.",
+        default_text="9090; off where the interface has /metrics",
+    )
     threads: int | None = setting(
         "OMI_THREADS",
         None,
@@ -252,7 +260,7 @@ class Settings:
         False,
         parse_switch,
         SWITCH,
-        "Whether every HTTP request is logged.",
+        "Whether every request is logged, those that ask for health apart.",
         default_text="off",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(slots=True)
@@ -19,6 +20,8 @@ class Timings:
         explain: the author's `explain` and `drift`.
         formatting: checking what the author answered with, and encoding its JSON.
     """
+
+    STAGES: ClassVar = ("preprocess", "predict", "postprocess", "explain", "formatting")
 
     preprocess: float = 0.0
     predict: float = 0.0

@@ -21,6 +21,7 @@ class OMIAdapter:
     default_port: ClassVar[int] = 45000
     port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
     opens_before_load: ClassVar[bool] = True
+    serves_metrics: ClassVar[bool] = False
     probes: ClassVar[Probes] = Probes()
     tools: ClassVar[Mapping[str, str]] = {"predict": "omi_grpc.client:run_files"}
 

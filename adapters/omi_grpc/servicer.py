@@ -16,6 +16,7 @@ from omi_runtime.errors import InternalError, ModelNotReady, NotOffered, OMIErro
 from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
 from omi_runtime.lifecycle import State
+from omi_runtime.memory import overloaded
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.signature import Signature
 from omi_runtime.transport.calls import Call, Method, Service
@@ -42,7 +43,7 @@ class ModzyModelServicer:
         return Service(
             "ModzyModel",
             {
-                "Status": Method(self.status, pb.StatusRequest),
+                "Status": Method(self.status, pb.StatusRequest, probe=True),
                 "Run": Method(self.run, pb.RunRequest),
                 "Shutdown": Method(self.shutdown, pb.ShutdownRequest),
             },
@@ -70,7 +71,7 @@ class ModzyModelServicer:
             result = await self._handler.infer_rows(rows, _wanted(request), call.context)
             return convert.run_response(codec.encode(result))
         except Exception as error:  # noqa: BLE001 - N inputs get N outputs, whatever happens
-            return self._all_failed(request, error)
+            return self._all_failed(request, overloaded(error), call)
 
     async def shutdown(self, _request: pb.ShutdownRequest, _call: Call) -> pb.ShutdownResponse:
         """Answers, then the process drains and exits 0."""
@@ -81,10 +82,11 @@ class ModzyModelServicer:
             status_code=200, status="OK", message="Model Shutdown Successfully."
         )
 
-    def _all_failed(self, request: pb.RunRequest, error: Exception) -> pb.RunResponse:
+    def _all_failed(self, request: pb.RunRequest, error: Exception, call: Call) -> pb.RunResponse:
         if not isinstance(error, OMIError):
             logger.error("Run failed", exc_info=error)
             error = InternalError()
+        call.context.failed(error)
         status = TABLE[error.code].run_status
         outputs = [error] * len(request.inputs)
         if status == 200:

@@ -54,7 +54,7 @@ class InferenceServicer:
         return Service(
             "openmodel.v2.InferenceService",
             {
-                "Status": Method(self.status, pb.StatusRequest),
+                "Status": Method(self.status, pb.StatusRequest, probe=True),
                 "GetContainerInfo": Method(self.container_info, pb.ContainerInfoRequest),
                 "Predict": Method(self.predict, pb.PredictRequest),
                 "PredictStream": Method(

@@ -31,6 +31,7 @@ class KServeAdapter:
     port_variables: ClassVar[tuple[str, ...]] = ("HTTP_PORT",)
     # KServe's default readiness probe is a TCP connect: an open port has to mean a ready model.
     opens_before_load: ClassVar[bool] = False
+    serves_metrics: ClassVar[bool] = True
     probes: ClassVar[Probes] = Probes(ready="/v2/health/ready", live="/v2/health/live")
     tools: ClassVar[Mapping[str, str]] = {"manifest": "omi_kserve.manifest:render"}
 
@@ -73,7 +74,6 @@ class KServeAdapter:
             self._app.make_app(mount.handler, mount.interface, self._settings),
             mount.settings.host,
             mount.port,
-            access_log=mount.settings.access_log,
         )
         self.port = await self._server.start()
 

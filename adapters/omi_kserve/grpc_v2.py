@@ -89,11 +89,13 @@ class InferenceServicer:
         return Service(
             SERVICE_NAME,
             {
-                "ServerLive": Method(self.server_live, pb.ServerLiveRequest),
-                "ServerReady": Method(self.server_ready, pb.ServerReadyRequest),
-                "ModelReady": Method(self.model_ready, pb.ModelReadyRequest),
-                "ServerMetadata": Method(self.server_metadata, pb.ServerMetadataRequest),
-                "ModelMetadata": Method(self.model_metadata, pb.ModelMetadataRequest),
+                "ServerLive": Method(self.server_live, pb.ServerLiveRequest, probe=True),
+                "ServerReady": Method(self.server_ready, pb.ServerReadyRequest, probe=True),
+                "ModelReady": Method(self.model_ready, pb.ModelReadyRequest, probe=True),
+                "ServerMetadata": Method(
+                    self.server_metadata, pb.ServerMetadataRequest, probe=True
+                ),
+                "ModelMetadata": Method(self.model_metadata, pb.ModelMetadataRequest, probe=True),
                 "ModelInfer": Method(self.model_infer, pb.ModelInferRequest),
                 "ModelStreamInfer": Method(
                     self.model_stream_infer,

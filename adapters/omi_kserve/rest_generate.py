@@ -72,6 +72,7 @@ class GenerateRoutes:
         except Exception as error:
             if not begun:
                 raise
+            context.failed(error)
             yield _event(error_response(error).body)
         finally:
             await results.aclose()

@@ -22,6 +22,7 @@ class ModzyAdapter:
     default_port: ClassVar[int] = 8080
     port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
     opens_before_load: ClassVar[bool] = True
+    serves_metrics: ClassVar[bool] = True
     probes: ClassVar[Probes] = Probes(ready="/status")
     tools: ClassVar[Mapping[str, str]] = {"manifest": "omi_modzy.manifest:render"}
 
@@ -33,7 +34,7 @@ class ModzyAdapter:
         own = environment.read(ModzySettings, mount.environ)
         app = make_app(mount.handler, mount.interface, own)
         self._mount = mount
-        self._server = HTTPServer(app, settings.host, mount.port, access_log=settings.access_log)
+        self._server = HTTPServer(app, settings.host, mount.port)
         self.port = mount.port.number
         self.title = f"INTERFACE={mount.interface} (REST)"
 

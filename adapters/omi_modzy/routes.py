@@ -42,7 +42,7 @@ def make_app(handler: ModelHandler, interface: str, settings: ModzySettings) -> 
     routes = ModzyRoutes(handler, settings)
     debug = handler.settings.log_level == "debug"
     table: dict[str, dict[str, Route]] = {
-        "/status": {"GET": Route("status", routes.status)},
+        "/status": {"GET": Route("status", routes.status, probe=True)},
         "/run": {"POST": Route("run", routes.run)},
         "/shutdown": {"POST": Route("shutdown", routes.shutdown)},
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from omi_runtime import environment
-from omi_runtime.adapter import choose_adapters, settings_groups
+from omi_runtime.adapter import choose_adapters, metrics_port, settings_groups
 from omi_runtime.card import ModelCard
 from omi_runtime.environment import SettingsGroup
 from omi_runtime.settings import Settings
@@ -27,6 +27,8 @@ def configuration(environ: Mapping[str, str]) -> str:
         ports = {"": choice.port} | {f", {kind}": p for kind, p in choice.further_ports.items()}
         for kind, port in ports.items():
             rows.append((f"port of {choice.interface}{kind}", str(port.number), port.origin))
+    if side := metrics_port(settings, choices):
+        rows.append(("port of the metrics", str(side.number), side.origin))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(
         f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}".rstrip()

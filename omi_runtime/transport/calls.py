@@ -16,8 +16,10 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from omi_runtime import limits
+from omi_runtime.endpoint import OK, Endpoint
 from omi_runtime.errors import ErrorCode, InternalError, InvalidRequest, OMIError
 from omi_runtime.handler import ModelHandler
+from omi_runtime.memory import overloaded
 from omi_runtime.request import RequestContext
 
 logger = logging.getLogger(__name__)
@@ -38,12 +40,14 @@ class Method:
         request: the message's class.
         streams_requests: whether it takes several messages.
         streams_responses: whether it gives several.
+        probe: it only asks how the server is, so that the log has no line of it.
     """
 
     answer: Callable[[Any, Call], Any]
     request: type[Message]
     streams_requests: bool = False
     streams_responses: bool = False
+    probe: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,11 @@ def generic_handler(
     service: Service, handler: ModelHandler, interface: str
 ) -> grpc.GenericRpcHandler:
     """What a server is given to offer a service."""
-    methods = {
-        name: _rpc_method(
-            method, _Calls(service, handler, interface, f"{service.name.split('.')[-1]}/{name}")
-        )
-        for name, method in service.methods.items()
-    }
+    methods: dict[str, RpcMethod] = {}
+    for name, method in service.methods.items():
+        label = f"{service.name.split('.')[-1]}/{name}"
+        endpoint = Endpoint(handler, interface, label, probe=method.probe)
+        methods[name] = _rpc_method(method, _Calls(service, handler, interface, label, endpoint))
     return grpc.method_handlers_generic_handler(service.name, methods)
 
 
@@ -115,14 +118,30 @@ class _Calls:
     handler: ModelHandler
     interface: str
     method: str
+    endpoint: Endpoint
 
     def begin(self, context: ServicerContext) -> Call:
-        return Call(self.handler, self.interface, self.method, context)
+        call = Call(self.handler, self.interface, self.method, context)
+        self.endpoint.begin(call.context)
+        context.set_trailing_metadata((("x-request-id", call.context.id),))
+        return call
 
-    async def fail(self, context: ServicerContext, error: Exception) -> NoReturn:
+    def end(self, call: Call) -> None:
+        self.endpoint.end(call.context)
+
+    def serialized(self, message: Message) -> bytes:
+        """The answer's bytes; gRPC itself would have no words for one that is too large."""
+        data = message.SerializeToString()
+        limits.check_response(len(data), self.handler.settings)
+        self.endpoint.sent(len(data))
+        return data
+
+    async def fail(self, context: ServicerContext, call: Call, error: Exception) -> NoReturn:
+        error = overloaded(error)
         if not isinstance(error, OMIError):
             logger.error("%s failed", self.method, exc_info=error)
             error = InternalError()
+        call.context.failed(error)
         await context.abort(self.service.statuses[error.code], error.message)
         raise error  # never: abort raises
 
@@ -135,24 +154,34 @@ def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
     """
 
     def parse(data: bytes) -> Message | None:
+        calls.endpoint.received(len(data))
         try:
             return method.request.FromString(data)
         except DecodeError:
             return None
 
     async def answer(message: Any, context: ServicerContext) -> Any:
+        call = calls.begin(context)
         try:
-            response = await method.answer(_checked(message), calls.begin(context))
-            return _serialized(response, calls.handler)
+            response = await method.answer(_checked(message), call)
+            data = calls.serialized(response)
+            call.context.code = call.context.code or OK
+            return data
         except Exception as error:  # noqa: BLE001 - the service's table maps every exception
-            await calls.fail(context, error)
+            await calls.fail(context, call, error)
+        finally:
+            calls.end(call)
 
     async def answers(message: Any, context: ServicerContext) -> AsyncIterator[Any]:
+        call = calls.begin(context)
         try:
-            async for response in method.answer(_checked(message), calls.begin(context)):
-                yield _serialized(response, calls.handler)
+            async for response in method.answer(_checked(message), call):
+                yield calls.serialized(response)
+            call.context.code = call.context.code or OK
         except Exception as error:  # noqa: BLE001 - the service's table maps every exception
-            await calls.fail(context, error)
+            await calls.fail(context, call, error)
+        finally:
+            calls.end(call)
 
     kind = (method.streams_requests, method.streams_responses)
     make = {
@@ -163,13 +192,6 @@ def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
     }[kind]
     behaviour: Any = answers if method.streams_responses else answer
     return make(behaviour, parse, None)
-
-
-def _serialized(message: Message, handler: ModelHandler) -> bytes:
-    """The answer's bytes, here and not in gRPC, which has no words for one that is too large."""
-    data = message.SerializeToString()
-    limits.check_response(len(data), handler.settings)
-    return data
 
 
 def _checked(message: Any) -> Any:

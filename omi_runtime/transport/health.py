@@ -62,9 +62,11 @@ class HealthServicer:
         return Service(
             SERVICE,
             {
-                "Check": Method(self.check, pb.HealthCheckRequest),
-                "Watch": Method(self.watch, pb.HealthCheckRequest, streams_responses=True),
-                "List": Method(self.list, pb.HealthListRequest),
+                "Check": Method(self.check, pb.HealthCheckRequest, probe=True),
+                "Watch": Method(
+                    self.watch, pb.HealthCheckRequest, streams_responses=True, probe=True
+                ),
+                "List": Method(self.list, pb.HealthListRequest, probe=True),
             },
             _STATUSES,
         )

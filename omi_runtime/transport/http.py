@@ -7,6 +7,7 @@ half of a small request's time.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import (
     AsyncGenerator,
@@ -20,8 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from omi_runtime import limits
+from omi_runtime.endpoint import OK, Endpoint
 from omi_runtime.errors import ErrorCode, InvalidRequest, OMIError, UnsupportedMediaType
+from omi_runtime.exposition import scrape
 from omi_runtime.handler import ModelHandler
+from omi_runtime.memory import overloaded
 from omi_runtime.request import RequestContext
 from omi_runtime.transport import encodings
 
@@ -65,9 +69,10 @@ class Request:
     Attributes:
         context: the request as the core knows it; it takes the caller's id, trace and limit of
             time from the headers `x-request-id`, `traceparent` and `X-Request-Timeout`.
+        size: bytes of the body, once it has been read.
     """
 
-    __slots__ = ("_receive", "_settings", "context", "headers")
+    __slots__ = ("_receive", "_settings", "context", "headers", "size")
 
     def __init__(
         self, scope: Scope, receive: Receive, handler: ModelHandler, interface: str, method: str
@@ -75,6 +80,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._settings = handler.settings
+        self.size = 0
         self.context: RequestContext = handler.begin(
             interface,
             method,
@@ -123,12 +129,16 @@ class Request:
     async def _received(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
-            return bytes(message.get("body", b""))
+            body = bytes(message.get("body", b""))
+            self.size = len(body)
+            return body
         chunks: list[bytes] = []
         while True:
             if message["type"] != "http.request":
                 raise ClientDisconnected
-            chunks.append(message.get("body", b""))
+            chunk = message.get("body", b"")
+            self.size += len(chunk)
+            chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)
             message = await self._receive()
@@ -173,14 +183,18 @@ class Route(NamedTuple):
     Attributes:
         name: what is asked, in the interface's own words, such as `v2.infer`.
         answer: gives the response, or raises.
+        probe: it only asks how the server is, so that the log has no line of it.
     """
 
     name: str
     answer: Callable[[Request], Awaitable[Response | StreamingResponse]]
+    probe: bool = False
 
 
 class Dispatcher:
-    """Answers exact paths itself and hands everything else to a fallback.
+    """Answers exact paths itself, and `/metrics`; hands everything else to a fallback.
+
+    Every answer has the request's id in `x-request-id`.
 
     Args:
         handler: the core.
@@ -201,17 +215,52 @@ class Dispatcher:
         self.handler = handler
         self.on_error = on_error
         self._interface = interface
-        self._routes = routes
+        self._routes = {"/metrics": {"GET": Route("metrics", self._metrics, probe=True)}} | dict(
+            routes
+        )
+        self._endpoints = {
+            route.name: Endpoint(handler, interface, route.name, probe=route.probe)
+            for methods in self._routes.values()
+            for route in methods.values()
+        }
+        self._other = Endpoint(handler, interface, "other", probe=True)
         self._fallback = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         route = self._routes.get(scope.get("path", ""), {}).get(scope.get("method", ""))
         if route is None:
-            await self._fallback(scope, receive, send)
+            await self._fall_back(scope, receive, send)
             return
         request = Request(scope, receive, self.handler, self._interface, route.name)
-        response: Response | StreamingResponse
+        endpoint = self._endpoints[route.name]
+        endpoint.begin(request.context)
+        try:
+            response = await self._answer(route, request)
+            endpoint.received(request.size)
+            response.headers = (*response.headers, _id_header(request.context))
+            if isinstance(response, StreamingResponse):
+                await _stream(send, response, endpoint)
+            else:
+                endpoint.sent(response.size)
+                await respond(send, response)
+            request.context.code = request.context.code or OK
+        except ClientDisconnected:
+            return
+        except asyncio.CancelledError as cut:
+            request.context.code = str(cut.args[0]) if cut.args else ""
+            raise
+        finally:
+            endpoint.end(request.context)
+
+    def refuse(self, error: OMIError) -> Response:
+        """The interface's word for what the protocol itself refuses, which is counted."""
+        self._other.traffic.came()
+        self._other.traffic.went(error.code, 0.0)
+        return self.on_error(error)
+
+    async def _answer(self, route: Route, request: Request) -> Response | StreamingResponse:
+        """The route's response, or the interface's to what it raised, whose code is noted."""
         try:
             request.context.allow(request.timeout)
             response = await route.answer(request)
@@ -219,11 +268,43 @@ class Dispatcher:
                 limits.check_response(response.size, self.handler.settings)
                 if response.size >= encodings.WORTH_BYTES:
                     response = await _compressed(response, request.headers)
+            return response
         except ClientDisconnected:
+            raise
+        except Exception as raised:  # noqa: BLE001 - the interface's table maps every exception
+            error = overloaded(raised)
+        request.context.failed(error)
+        return self.on_error(error)
+
+    async def _fall_back(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What is no work for the model: metadata, probes, what is not there."""
+        if scope["type"] != "http":
+            await self._fallback(scope, receive, send)
             return
-        except Exception as error:  # noqa: BLE001 - the interface's table maps every exception
-            response = self.on_error(error)
-        await respond(send, response)
+        context = Request(scope, receive, self.handler, self._interface, "other").context
+
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                context.code = OK if status < 400 else str(status)
+                message["headers"] = [*message.get("headers", ()), _id_header(context)]
+            await send(message)
+
+        self._other.begin(context)
+        try:
+            await self._fallback(scope, receive, note)
+        finally:
+            self._other.end(context)
+
+    async def _metrics(self, request: Request) -> Response:
+        """What Prometheus asks for. Put together on another thread, for it takes milliseconds."""
+        accept = request.headers.get(b"accept", b"").decode("latin-1")
+        content_type, body = await asyncio.to_thread(scrape, self.handler, accept)
+        return Response(200, body, [(b"content-type", content_type.encode())])
+
+
+def _id_header(context: RequestContext) -> tuple[bytes, bytes]:
+    return b"x-request-id", context.id.encode()
 
 
 async def _compressed(response: Response, asked: Mapping[bytes, bytes]) -> Response:
@@ -236,11 +317,8 @@ async def _compressed(response: Response, asked: Mapping[bytes, bytes]) -> Respo
     return Response(response.status, body, (*response.headers, *own))
 
 
-async def respond(send: Send, response: Response | StreamingResponse) -> None:
-    """Send an answer."""
-    if isinstance(response, StreamingResponse):
-        await _stream(send, response)
-        return
+async def respond(send: Send, response: Response) -> None:
+    """Send a whole answer."""
     length = b"%d" % response.size
     headers = [*response.headers, (b"content-length", length)]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
@@ -251,11 +329,12 @@ async def respond(send: Send, response: Response | StreamingResponse) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _stream(send: Send, response: StreamingResponse) -> None:
+async def _stream(send: Send, response: StreamingResponse, endpoint: Endpoint) -> None:
     headers = list(response.headers)
     try:
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         async for part in response.parts:
+            endpoint.sent(len(part))
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     finally:

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from omi_runtime import limits
-from omi_runtime.errors import InvalidRequest, ModelNotReady
+from omi_runtime.errors import InvalidRequest, ModelNotReady, OMIError
 from omi_runtime.transport.http import Dispatcher, Receive, Refused, Response, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class HTTPProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._settings = dispatcher.handler.settings
         self._on_error: Callable[[Exception], Response] = dispatcher.on_error
+        self._on_refusal = dispatcher.refuse
         self._application = self.app
         self.app = self._answer
         self._running: RequestResponseCycle | None = None
@@ -229,7 +230,7 @@ class HTTPProtocol(HttpToolsProtocol):
             self.transport.close()
         cycle.disconnected = True  # so that uvicorn adds nothing
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: OMIError) -> None:
         """Answer that this request goes no further, and let the connection end."""
         if self._refused or self.transport.is_closing():
             return
@@ -248,9 +249,9 @@ class HTTPProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = cycle.response_complete = True
             if self._task is not None:
-                self._task.cancel()
+                self._task.cancel(error.code)  # which the request is counted under
         if not (self._begun and cycle is not None and cycle.response_started):
-            self._write(self._on_error(error))
+            self._write(self._on_error(error) if self._begun else self._on_refusal(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()

@@ -31,10 +31,9 @@ class HTTPServer:
         app: what to serve; it has the settings.
         host: `OMI_HOST`.
         port: what to bind.
-        access_log: a line for every request.
     """
 
-    def __init__(self, app: Dispatcher, host: str, port: Port, *, access_log: bool = False) -> None:
+    def __init__(self, app: Dispatcher, host: str, port: Port) -> None:
         self._config = uvicorn.Config(
             app,
             http=cast("type[asyncio.Protocol]", partial(HTTPProtocol, dispatcher=app)),
@@ -42,7 +41,7 @@ class HTTPServer:
             ws="none",
             lifespan="off",
             log_config=None,
-            access_log=access_log,
+            access_log=False,  # `endpoint` has a line for every request, over gRPC too
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -145,6 +145,10 @@ class Client(ABC):
     def oversized(self) -> Failure | None:
         """The answer to a request over the limit of its size."""
 
+    @abstractmethod
+    def id_of(self, request_id: str | None, *, good: bool = True) -> str:
+        """The id that comes with an answer, to a request of this id, well formed or nonsense."""
+
     def reload(self) -> Failure | None:
         """Ask for the model to be loaded; what the wire says if it is not."""
         raise NotImplementedError(f"{self.wire} has no word for it")

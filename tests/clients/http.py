@@ -17,6 +17,8 @@ LIMIT = 250 * 1024 * 1024
 class HTTPClient(Client):
     """A wire over HTTP."""
 
+    infer_path: str
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.http = httpx.Client(
@@ -32,6 +34,15 @@ class HTTPClient(Client):
             return self.http.get(path, timeout=seconds)
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError):
             return None
+
+    def id_of(self, request_id: str | None, *, good: bool = True) -> str:
+        path = "/" if good else self.infer_path
+        content = b"" if good else b"cats and dogs"
+        headers = {} if request_id is None else {"x-request-id": request_id}
+        method = "GET" if good else "POST"
+        answer = self.http.request(method, path, content=content, headers=headers)
+        assert len(answer.headers.get_list("x-request-id")) == 1
+        return str(answer.headers["x-request-id"])
 
     def announce(self, path: str, length: int) -> tuple[int, Any]:
         """Announce a body of some length and send nothing of it: the status and parsed answer."""

@@ -35,8 +35,6 @@ class KServeClient(HTTPClient):
     stops: ClassVar = False
     names_models: ClassVar = True
 
-    infer_path: str
-
     def live(self) -> bool:
         answer = self.get("/v2/health/live", 5.0)
         return answer is not None and answer.json() == {"live": True}

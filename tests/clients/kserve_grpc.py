@@ -11,7 +11,7 @@ import numpy as np
 from omi_kserve._pb import open_inference_pb2 as pb
 
 from clients.base import Answer, Client, Failure, Item, Outcome
-from clients.omi import LIMIT, channel_to
+from clients.omi import LIMIT, channel_to, id_over
 from clients.process import Server
 from omi_runtime.errors import ErrorCode
 from omi_runtime.transport._pb import health_pb2
@@ -67,6 +67,10 @@ class KServeGRPCClient(Client):
         """One call of the service, by its name."""
         request = getattr(pb, f"{method}Request")(**fields)
         return self.call(f"{SERVICE}/{method}", request, getattr(pb, f"{method}Response"), seconds)
+
+    def id_of(self, request_id: str | None, *, good: bool = True) -> str:
+        method = "ServerLive" if good else "ModelInfer"
+        return id_over(self.channel, f"{SERVICE}/{method}", b"", request_id)
 
     def live(self) -> bool:
         try:

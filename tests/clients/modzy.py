@@ -33,6 +33,7 @@ class ModzyClient(HTTPClient):
     item_errors: ClassVar = True
     explains: ClassVar = True
     stops: ClassVar = True
+    infer_path = "/run"
 
     def live(self) -> bool:
         # /status waits while the model loads, and there is no other health: any answer will do.

@@ -58,6 +58,18 @@ def channel_to(port: int) -> grpc.Channel:
     return grpc.insecure_channel(f"127.0.0.1:{port}", options)
 
 
+def id_over(channel: grpc.Channel, method: str, data: bytes, request_id: str | None) -> str:
+    """The id that comes with the answer to a request of this id, in its trailing metadata."""
+    metadata = () if request_id is None else (("x-request-id", request_id),)
+    try:
+        _, call = channel.unary_unary(f"/{method}").with_call(data, 30.0, metadata)
+        trailing = call.trailing_metadata()
+    except grpc.RpcError as error:
+        trailing = error.trailing_metadata()
+    (echoed,) = (value for key, value in trailing if key == "x-request-id")
+    return str(echoed)
+
+
 class OMIClient(Client):
     wire: ClassVar = "omi"
     interface: ClassVar = "omi"
@@ -75,6 +87,10 @@ class OMIClient(Client):
         serialize = (lambda data: data) if isinstance(request, bytes) else _serialize
         stub = self.channel.unary_unary(f"/{method}", serialize, response.FromString)
         return stub(request, timeout=seconds)
+
+    def id_of(self, request_id: str | None, *, good: bool = True) -> str:
+        data = b"" if good else b"\x0a\xc8\x01{"
+        return id_over(self.channel, "ModzyModel/Run", data, request_id)
 
     def status(self, seconds: float = 30.0) -> Any:
         """The answer to a Status, which waits while the model loads."""

@@ -33,9 +33,12 @@ used: list[Server] = []
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The tests' own environment without any setting of ours, and what a test sets."""
+    """The tests' own environment without any setting of ours, and what a test sets.
+
+    The port of the metrics has a default, which several servers at a time cannot share.
+    """
     inherited = {name: value for name, value in os.environ.items() if not _OURS.match(name)}
-    return inherited | variables
+    return inherited | {"OMI_METRICS_PORT": "0"} | variables
 
 
 def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:

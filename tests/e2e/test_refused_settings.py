@@ -169,6 +169,7 @@ class EchoAdapter:
     default_port = 7777
     port_variables = ("HTTP_PORT",)
     opens_before_load = True
+    serves_metrics = False
 
     @classmethod
     def further_ports(cls, port, environ):

@@ -232,6 +232,7 @@ class Adapter:
     default_port = 7777
     port_variables = ("HTTP_PORT",)
     opens_before_load = True
+    serves_metrics = False
 
     @classmethod
     def further_ports(cls, port, environ):

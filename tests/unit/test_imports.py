@@ -38,6 +38,7 @@ WEB = {"fastapi", "starlette", "uvicorn", "httptools"}
 GRPC_ALONE = {"grpc", "google.protobuf"}
 GRPC = {*GRPC_ALONE, "omi_grpc"}
 HEAVY = {"pandas", "kserve", "kubernetes", "sklearn", "scipy", "mlflow", "ray", "torch"}
+HEAVY |= {"prometheus_client", "wsgiref"}  # the first scrape and the side port bring them
 CLI = {"click"}
 TYPED = {"pydantic", "yaml"}
 

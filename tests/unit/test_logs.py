@@ -7,11 +7,11 @@ import sys
 import pytest
 
 SCRIPT = """
-import logging, sys
-from omi_runtime import logs
+import contextvars, logging, sys
+from omi_runtime import logs, request
 root = logging.StreamHandler(sys.stdout)
 logging.getLogger().addHandler(root)
-logs.configure({level!r}, {form!r}, access_log={access}, packages=["omi_kserve"])
+logs.configure({level!r}, {form!r}, packages=["omi_kserve"])
 ours = logging.getLogger("omi_runtime.serve")
 ours.debug("a debug line")
 ours.info("an %s line", "info")
@@ -23,13 +23,16 @@ logging.getLogger("omi_kserve.errors").warning("an adapter's line")
 logging.getLogger("uvicorn.error").info("a server's line")
 logging.getLogger("uvicorn.access").info("GET /")
 logging.getLogger("author").warning("the author's line")
-logs.configure({level!r}, {form!r}, access_log={access}, packages=["omi_kserve"])
+logs.configure({level!r}, {form!r}, packages=["omi_kserve"])
+with_request = contextvars.copy_context()
+with_request.run(request.WORKED_ON.set, [request.RequestContext(request_id="abc")])
+with_request.run(ours.warning, "about a request")
 ours.warning("told once")
 """
 
 
-def run(level: str = "info", form: str = "text", access: bool = False) -> tuple[list[str], str]:
-    script = SCRIPT.format(level=level, form=form, access=access)
+def run(level: str = "info", form: str = "text") -> tuple[list[str], str]:
+    script = SCRIPT.format(level=level, form=form)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
@@ -44,6 +47,7 @@ def test_text_lines_have_time_level_logger_and_message() -> None:
     assert (level, logger, message) == ("INFO", "omi_runtime.serve:", "an info line")
     assert "ZeroDivisionError: division by zero" in lines
     assert sum("told once" in line for line in lines) == 1
+    assert "WARNING omi_runtime.serve: [abc] about a request" in "\n".join(lines)
 
 
 def test_json_lines_are_one_object_each() -> None:
@@ -53,8 +57,10 @@ def test_json_lines_are_one_object_each() -> None:
         "an info line",
         "it broke",
         "an adapter's line",
+        "about a request",
         "told once",
     ]
+    assert [record.get("request_id") for record in records] == [None, None, None, "abc", None]
     assert list(records[0]) == ["time", "level", "logger", "message"]
     assert records[0]["time"].endswith("Z")
     assert records[0]["level"] == "info"
@@ -82,8 +88,3 @@ def test_the_level_is_the_least_severe_that_is_shown(
     text = "\n".join(run(level)[0])
     assert all(message in text for message in shown)
     assert not any(message in text for message in hidden)
-
-
-def test_the_access_log_is_shown_if_asked_for() -> None:
-    assert "GET /" not in "\n".join(run()[0])
-    assert "GET /" in "\n".join(run(access=True)[0])

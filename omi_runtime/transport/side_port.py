@@ -1,0 +1,116 @@
+"""The side port: `/metrics`, `/livez` and `/readyz` for interfaces that have no place for them.
+
+A small WSGI application on the standard library's server, on threads of its own: it answers while
+the event loop is busy, and tells by that alone that the process lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from omi_runtime.adapter import Port
+from omi_runtime.errors import LoadError
+from omi_runtime.exposition import scrape
+from omi_runtime.handler import ModelHandler
+from omi_runtime.transport.sockets import bind
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
+
+SLOW_SECONDS: Final = 10.0
+"""How long a client may take to say what it wants."""
+
+
+class SidePort:
+    """One port's server, open until the process ends: probes are answered while it stops.
+
+    Args:
+        handler: the core.
+        host: `OMI_HOST`.
+        port: what to bind.
+        required: somebody asked for this port, so that it is an error if it is taken.
+    """
+
+    def __init__(self, handler: ModelHandler, host: str, port: Port, *, required: bool) -> None:
+        self._handler = handler
+        self._host = host
+        self._port = port
+        self._required = required
+
+    def open(self) -> None:
+        """Bind, and answer from now on.
+
+        Raises:
+            LoadError: the port is taken, and was asked for.
+        """
+        try:
+            sock = bind(self._host, self._port)
+        except LoadError as error:
+            if self._required:
+                raise
+            logger.warning("no metrics: %s; OMI_METRICS_PORT=0 does without", error)
+            return
+        sock.setblocking(True)
+        sock.listen()
+        threading.Thread(target=self._serve, args=[sock], name="omi-side-port", daemon=True).start()
+        logger.info("metrics and probes listen on %s port %d", self._host, sock.getsockname()[1])
+
+    def _serve(self, sock: socket.socket) -> None:
+        # Imported on this thread, for it takes longer than to open a port.
+        from socketserver import ThreadingMixIn  # noqa: PLC0415
+        from wsgiref.simple_server import WSGIRequestHandler, WSGIServer  # noqa: PLC0415
+
+        class Handler(WSGIRequestHandler):
+            timeout = SLOW_SECONDS
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
+                """Nothing: these are probes."""
+
+        class Server(ThreadingMixIn, WSGIServer):
+            daemon_threads = True
+
+        server = Server(sock.getsockname()[:2], Handler, bind_and_activate=False)
+        server.socket.close()
+        server.socket = sock
+        # What binding would set, after asking a name server for this machine's name.
+        server.server_name, server.server_port = sock.getsockname()[:2]
+        server.setup_environ()
+        server.set_app(self._answer)
+        server.serve_forever()
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """One request (WSGI)."""
+        answer = {"/metrics": self._metrics, "/livez": self._livez, "/readyz": self._readyz}.get(
+            environ["PATH_INFO"]
+        )
+        if answer is None:
+            status, content_type, body = "404 Not Found", _TEXT, b"/metrics, /livez, /readyz\n"
+        elif environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            status, content_type, body = "405 Method Not Allowed", _TEXT, b"GET\n"
+        else:
+            status, content_type, body = answer(environ.get("HTTP_ACCEPT", ""))
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _metrics(self, accept: str) -> _Answer:
+        content_type, body = scrape(self._handler, accept)
+        return "200 OK", content_type, body
+
+    def _livez(self, _accept: str) -> _Answer:
+        return "200 OK", _TEXT, b"live\n"
+
+    def _readyz(self, _accept: str) -> _Answer:
+        if self._handler.ready:
+            return "200 OK", _TEXT, b"ready\n"
+        return "503 Service Unavailable", _TEXT, b"not ready\n"
+
+
+_Answer = tuple[str, str, bytes]
+_TEXT: Final = "text/plain; charset=utf-8"
