@@ -33,6 +33,8 @@ from omi_runtime.signature import Bytes, Field, Json, Signature, Tensor, Text
 
 PLATFORM: Final = "omi_python"
 
+_PROPERTIES: Final = ("title", "author", "summary", "source")
+
 EXPLAIN: Final = "explain"
 DETECT_DRIFT: Final = "detect_drift"
 """Request parameters of this runtime's own, and the names of the outputs that answer them."""
@@ -158,7 +160,12 @@ def item_shape_of(field: Field) -> tuple[int, ...]:
 
 
 def model_metadata(card: ModelCard, signature: Signature) -> dict[str, Any]:
-    """The metadata of the model: names, datatypes and shapes, with the batch dimension."""
+    """The metadata of the model: names, datatypes and shapes, with the batch dimension.
+
+    `properties` are what the card says of the model, where it says something.
+    """
+    said = {name: getattr(card, name) for name in _PROPERTIES}
+    properties = {name: text for name, text in said.items() if text and text != card.name}
     return {
         "name": card.name,
         **({"versions": [card.version]} if card.version else {}),
@@ -167,6 +174,7 @@ def model_metadata(card: ModelCard, signature: Signature) -> dict[str, Any]:
         "outputs": [
             _tensor_metadata(field, streaming=signature.streaming) for field in signature.outputs
         ],
+        **({"properties": properties} if properties else {}),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from omi_kserve.convert_generate import TextFields
 from omi_kserve.schemas import ModelSchemas, Schema, v1_example, v2_example
-from omi_kserve.served import card_of
+from omi_kserve.served import card_of, extensions
 from omi_runtime.handler import ModelHandler
 from omi_runtime.signature import Signature
 
@@ -76,7 +76,7 @@ def complete(
     described.body("/v2/repository/index", _INDEX_REQUEST, {"ready": False}, required=False)
     for verb in ("load", "unload"):
         path = "/v2/repository/models/{model}/" + verb
-        if handler.settings.admin:
+        if "model_repository" in extensions(handler):
             described.body(path, {"type": "object"}, {}, required=False)
         else:
             described.drop(path)

@@ -75,6 +75,9 @@ def stream(server: Server, requests: Iterator[Any]) -> Iterator[Any]:
 # ------------------------------------------------------------------ what it says of itself
 
 
+SUMMARY = "One tensor in, one tensor out, batched; with an explanation and drift."
+
+
 def test_live_ready_and_metadata(serve: Serve) -> None:
     server = serve("Total", "kserve")
     assert call(server, "ServerLive").live
@@ -93,6 +96,7 @@ def test_live_ready_and_metadata(serve: Serve) -> None:
                 platform="omi_python",
                 inputs=[tensor(name="values", datatype="INT32", shape=[-1, 2])],
                 outputs=[tensor(name="total", datatype="INT64", shape=[-1])],
+                properties={"summary": SUMMARY},
             )
         )
 

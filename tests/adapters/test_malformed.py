@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_files import Answer, read, send
+from golden_files import Answer, read, send, to_bytes
 from golden_servers import Serve, Server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -250,6 +250,117 @@ V2_DEEP = {
 def test_v2_deep(what: str, server: Server) -> None:
     path = f"/v2/models/{server.name}/infer"
     assert_told(send(server.address, "POST", path, V2_DEEP[what]), "outputs")
+
+
+binary_tensors = st.builds(
+    lambda tensor, size: tensor | {"parameters": {"binary_data_size": size}},
+    half_right,
+    st.integers(-1, 20) | values,
+)
+binary_bodies = st.builds(
+    lambda inputs, data: (as_json({"inputs": inputs}), data),
+    st.lists(binary_tensors | nearly_right, min_size=1, max_size=2),
+    st.binary(max_size=40),
+)
+golden_binary = [exchange for exchange in read("kserve_binary.http") if exchange.model in GOLDEN]
+lengths = st.integers(-1, 400).map(str) | st.sampled_from(["", " 2", "1e1", "0x10", "²", "9" * 40])
+
+
+@bounded
+@given(
+    body=binary_bodies | broken([to_bytes(exchange.body) for exchange in golden_binary]),
+    length=lengths,
+    exact=st.booleans(),
+    content_type=content_types,
+)
+def test_v2_binary(
+    body: bytes | tuple[bytes, bytes],
+    length: str,
+    exact: bool,
+    content_type: str | None,
+    server: Server,
+) -> None:
+    if isinstance(body, tuple):
+        length = str(len(body[0])) if exact else length
+        body = b"".join(body)
+    headers = {} if content_type is None else {"content-type": content_type}
+    headers["inference-header-content-length"] = length.encode().decode("latin-1")
+    answer = send(server.address, "POST", f"/v2/models/{server.name}/infer", body, headers)
+    if answer.headers["content-type"] == "application/octet-stream":
+        assert answer.status == 200
+        assert "outputs" in json.loads(
+            answer.body[: int(answer.headers["inference-header-content-length"])]
+        )
+    else:
+        assert_told(answer, "outputs")
+
+
+event_bodies = (
+    st.binary(max_size=40)
+    | values.map(as_json)
+    | st.fixed_dictionaries(
+        {"specversion": st.just("1.0"), "id": st.just("1") | values},
+        optional={
+            "source": st.just("s") | values,
+            "type": st.just("t") | values,
+            "data": values | st.just({"instances": []}),
+            "data_base64": values | st.just("e30="),
+        },
+    ).map(as_json)
+)
+
+
+@bounded
+@given(body=event_bodies, version=st.sampled_from(["", "1.0", "0.3", "2"]))
+def test_events(body: bytes, version: str, server: Server) -> None:
+    path = f"/v1/models/{server.name}:predict"
+    headers = {"content-type": "application/cloudevents+json"}
+    if version:
+        headers |= {"ce-specversion": version, "ce-id": "1", "ce-source": "s", "ce-type": "t"}
+    answer = send(server.address, "POST", path, body, headers)
+    if answer.headers["content-type"] == "application/cloudevents+json":
+        assert answer.status == 200
+        assert "predictions" in answer.json()["data"]
+    else:
+        assert_told(answer, "predictions")
+
+
+generate_bodies = (
+    st.binary(max_size=40)
+    | values.map(as_json)
+    | st.fixed_dictionaries(
+        {"text_input": st.text(max_size=8) | values},
+        optional={"id": values, "parameters": parameters, "more": values},
+    ).map(as_json)
+    | broken(requests_of("kserve_generate.http", "Tokens"))
+)
+
+
+@bounded
+@given(body=generate_bodies, content_type=content_types, stream=st.booleans())
+def test_generate(body: bytes, content_type: str | None, stream: bool, serve: Serve) -> None:
+    server = serve("Words", "kserve")
+    headers = {} if content_type is None else {"content-type": content_type}
+    path = f"/v2/models/words/generate{'_stream' if stream else ''}"
+    answer = send(server.address, "POST", path, body, headers)
+    if answer.headers["content-type"] == "text/event-stream":
+        assert answer.status == 200
+        assert answer.body.startswith(b"data: {")
+    else:
+        assert_told(answer, "text_output")
+    assert "Traceback" not in server.log
+
+
+@bounded
+@given(body=st.binary(max_size=40) | values.map(as_json), verb=st.sampled_from(["load", "unload"]))
+def test_repository(body: bytes, verb: str, serve: Serve) -> None:
+    server = serve("Words", "kserve")
+    index = send(server.address, "POST", "/v2/repository/index", body)
+    assert index.status in (200, 400)
+    assert isinstance(index.json(), list if index.status == 200 else dict)
+    refused = send(server.address, "POST", f"/v2/repository/models/words/{verb}", body)
+    assert refused.status == 501
+    assert "Traceback" not in server.log
 
 
 # ---------------------------------------------------------------------------------------- Modzy
