@@ -230,14 +230,10 @@ def read_request(
     n = next(iter(sizes.values()), 0)
     if not sizes and signature.required_names:
         raise InvalidInput(f"inputs: expected {', '.join(signature.input_names)}")
-    _check_outputs(outputs, signature)
-    return InferRequest(
-        request_id,
-        Batch(columns, n),
-        kinds != {False},
-        outputs or None,
-        _read_wanted(parameters or {}),
-    )
+    if outputs:
+        _check_outputs(outputs, signature)
+    wanted = _read_wanted(parameters) if parameters else NOTHING_MORE
+    return InferRequest(request_id, Batch(columns, n), kinds != {False}, outputs or None, wanted)
 
 
 def write_outputs(
@@ -302,7 +298,7 @@ def _read_tensor(tensor: InputTensor, signature: Signature) -> tuple[Column, boo
     if tensor.datatype != datatype:
         raise InvalidInput(f"input {name!r}: has datatype {tensor.datatype!r}, expected {datatype}")
     shape = tuple(tensor.shape)
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise InvalidInput(f"input {name!r}: shape has to be a list of whole numbers, 0 or more")
     batched = _has_batch_dimension(shape, field)
     try:

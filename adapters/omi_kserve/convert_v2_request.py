@@ -122,11 +122,11 @@ def _read_json(
     infer = convert_v2.read_request(
         signature, tensors, request_id=request_id, outputs=list(outputs), parameters=parameters
     )
-    return BodyRequest(
-        infer,
-        _read_switch(parameters, _ALL_BINARY, "parameters") or False,
-        {name: asked for name, asked in outputs.items() if asked is not None},
-    )
+    all_binary = _read_switch(parameters, _ALL_BINARY, "parameters") if parameters else False
+    if not outputs:
+        return BodyRequest(infer, all_binary or False)
+    said = {name: asked for name, asked in outputs.items() if asked is not None}
+    return BodyRequest(infer, all_binary or False, said)
 
 
 def _objects(content: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -53,9 +53,15 @@ def _write(
     nan: jsontext.NanPolicy,
     binary: list[bytes | memoryview],
 ) -> dict[str, Any]:
-    written = {"name": output.name, "datatype": output.datatype, "shape": output.shape}
-    if not request.is_binary(output.name):
-        return written | {"data": output.json(card.name, nan)}
-    raw = output.raw()
-    binary.append(raw)
-    return written | {"parameters": {BINARY_SIZE: len(raw)}}
+    written: dict[str, Any] = {
+        "name": output.name,
+        "datatype": output.datatype,
+        "shape": output.shape,
+    }
+    if request.is_binary(output.name):
+        raw = output.raw()
+        binary.append(raw)
+        written["parameters"] = {BINARY_SIZE: len(raw)}
+    else:
+        written["data"] = output.json(card.name, nan)
+    return written

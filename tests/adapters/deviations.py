@@ -39,6 +39,7 @@ BINARY = "Triton, extension_binary_data.md"
 V2 = "kserve_v2.http: Total: "
 IN_BINARY = "kserve_binary.http: "
 BINARY_TEST = "adapters/test_golden_kserve_binary.py::"
+COMPRESSION_TEST = "e2e/test_compression.py::"
 GRPC_TEST = "adapters/test_golden_kserve_grpc.py::"
 UNLOADING_TEST = (
     "adapters/test_kserve_repository.py::"
@@ -204,6 +205,16 @@ DEVIATIONS = [
         "400",
         f"{BINARY}: the sizes of the tensors are that of the rest of the body",
         (IN_BINARY + "Total: Bytes that belong to nobody",),
+    ),
+    Deviation(
+        "gzip and deflate",
+        "400 for a compressed request, no compressed answer",
+        "both ways, within the limits",
+        "RFC 9110, 8.4 and 12.5.3; Triton's server has both",
+        (
+            COMPRESSION_TEST + "test_a_compressed_request_is_answered_as_any_other",
+            COMPRESSION_TEST + "test_a_large_answer_is_compressed_if_that_is_asked_for",
+        ),
     ),
     Deviation(
         "FP16 in JSON, BF16",
