@@ -17,33 +17,24 @@ import math
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from omi_runtime import logs
-from omi_runtime.adapter import Choice, Port
+from omi_runtime.adapter import Choice
 from omi_runtime.errors import LoadError, SettingsError, StartupError
+from omi_runtime.places import CRASHES, Place, describe_end
 from omi_runtime.settings import Settings
-from omi_runtime.transport.sockets import reserve
-from omi_runtime.worker import SIGNALS, Child, Line, Worker, end_at_once, fork
+from omi_runtime.transport.sockets import HeldPorts
+from omi_runtime.wakeup import Wakeup
+from omi_runtime.worker import Child, Line, Worker, end_at_once, fork
 
 if TYPE_CHECKING:
     from omi_runtime.loading import Loader
 
 logger = logging.getLogger(__name__)
-
-CRASHES: Final = 5
-"""How many workers one place may lose in a row before everything ends."""
-
-STEADY_SECONDS: Final = 60.0
-"""How long a worker has to have been ready for earlier crashes to be forgotten."""
-
-BACKOFF_SECONDS: Final = 0.1
-"""How long after the first crash another worker starts; twice as long after each further one."""
 
 MARGIN_SECONDS: Final = 1.0
 """How much longer than OMI_DRAIN_DELAY and OMI_GRACE a worker may take to stop."""
@@ -53,25 +44,6 @@ TRIAL_SECONDS: Final = 60.0
 
 EXIT_CUT_OFF: Final = 1
 EXIT_FAILED: Final = LoadError.exit_code
-
-
-@dataclass
-class Place:
-    """Where one worker after the other lives.
-
-    Attributes:
-        number: from 1, for the log.
-        child: the worker that is there.
-        due: when the next one is to start, a time of `time.monotonic`; None if none is wanted.
-        crashes: in a row.
-        trial_until: when the child has to be ready that was forked with a loaded model.
-    """
-
-    number: int
-    child: Child | None = None
-    due: float | None = None
-    crashes: int = 0
-    trial_until: float = math.inf
 
 
 class Supervisor:
@@ -87,7 +59,7 @@ class Supervisor:
         self.choices = choices
         self._places = [Place(number) for number in range(1, settings.workers + 1)]
         self._selector = selectors.DefaultSelector()
-        self._held: list[socket.socket] = []
+        self._ports = HeldPorts(settings.host)
         self._loader: Loader | None = None
         self._proven = False
         self._stopping_until: float | None = None
@@ -105,7 +77,8 @@ class Supervisor:
             self._prepare()
         except StartupError as error:
             return logs.fail(error)
-        self._catch_signals()
+        self._wakeup = Wakeup()
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_signals)
         logger.info("process %d supervises %d workers", os.getpid(), len(self._places))
         self._places[0].due = 0.0
         outcome = self._turn()
@@ -117,7 +90,7 @@ class Supervisor:
         """Hold the ports, and load the model if it is to be shared; a signal ends that at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end_at_once)
-        self.choices = [self._reserved(choice) for choice in self.choices]
+        self.choices = [self._ports.hold(choice) for choice in self.choices]
         if self._settings.preload:
             from omi_runtime.preload import preload  # noqa: PLC0415 - it brings numpy
 
@@ -161,8 +134,8 @@ class Supervisor:
     def _leave(self) -> None:
         """In a new process: let go of what is the supervisor's."""
         self._selector.close()
-        for sock in (*self._held, *self._wakeup):
-            sock.close()
+        self._wakeup.close()
+        self._ports.close()
         for place in self._places:
             if place.child is not None:
                 place.child.abandon()
@@ -204,10 +177,7 @@ class Supervisor:
             self._selector.unregister(source)
 
     def _readiness(self) -> str:
-        ready = sum(
-            place.child is not None and place.child.ready_since is not None
-            for place in self._places
-        )
+        ready = sum(place.ready for place in self._places)
         return f"{ready} of {len(self._places)} are ready"
 
     # --- how workers end ---
@@ -230,7 +200,7 @@ class Supervisor:
         self._forget(child.line)
         self._forget(child.stderr)
         child.close()
-        place.child = None
+        place.vacate()
         if self._stopping_until is not None:
             self._code = self._code or (code if code >= 0 else EXIT_CUT_OFF)
         elif not self._proven and code in (SettingsError.exit_code, EXIT_FAILED):
@@ -241,27 +211,17 @@ class Supervisor:
             logger.info("worker %d has left; another takes its place", place.number)
             place.due = time.monotonic()
         else:
-            if child.ready_since and time.monotonic() - child.ready_since > STEADY_SECONDS:
-                place.crashes = 0
-            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-            self._lost(place, f"ended by {how}", child.last_lines)
+            self._lost(place, describe_end(code), child.last_lines)
 
     def _lost(self, place: Place, how: str, last_lines: Sequence[str] = ()) -> None:
         """A worker has crashed: another takes its place, unless that happens too often."""
-        place.crashes += 1
-        if place.crashes < CRASHES:
-            pause = BACKOFF_SECONDS * 2 ** (place.crashes - 1)
-            place.due = time.monotonic() + pause
-            logger.error(
-                "worker %d %s: another starts in %gs; %s",
-                place.number,
-                how,
-                pause,
-                self._readiness(),
-            )
+        pause = place.crashed()
+        if pause is None:
+            why = f"worker {place.number} {how}, the last of {CRASHES} in a row: giving up"
+            self._give_up(why, last_lines)
             return
-        self._give_up(
-            f"worker {place.number} {how}, as {CRASHES} in a row have: giving up", last_lines
+        logger.error(
+            "worker %d %s: another starts in %gs; %s", place.number, how, pause, self._readiness()
         )
 
     def _give_up(self, why: str, last_lines: Sequence[str] = ()) -> None:
@@ -336,33 +296,10 @@ class Supervisor:
             if place.child is not None:
                 place.child.kill()
 
-    def _catch_signals(self) -> None:
-        """Have signals wake the selector, where they are seen to between other things."""
-        self._wakeup = socket.socketpair()
-        for sock in self._wakeup:
-            sock.setblocking(False)
-        signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
-        self._selector.register(self._wakeup[0], selectors.EVENT_READ, self._on_signals)
-        for number in SIGNALS:
-            signal.signal(number, lambda *_: None)
-
     def _on_signals(self) -> None:
-        for number in self._wakeup[0].recv(256):
-            if number == signal.SIGCHLD:
-                continue  # every turn looks who has ended
-            name = signal.Signals(number).name
+        for name in self._wakeup.stops():
             if self._stopping_until is None:
                 self._stop(name)
             else:
                 logger.error("%s again: stopping at once", name)
                 self._kill()
-
-    def _reserved(self, choice: Choice) -> Choice:
-        """The same interface on ports that are held here, and that workers share."""
-        further = {kind: self._shared(port) for kind, port in choice.further_ports.items()}
-        return replace(choice, port=self._shared(choice.port), further_ports=further)
-
-    def _shared(self, port: Port) -> Port:
-        sock = reserve(self._settings.host, port)
-        self._held.append(sock)
-        return Port(int(sock.getsockname()[1]), port.origin, shared=True)

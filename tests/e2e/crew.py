@@ -49,7 +49,9 @@ class Crew:
 
             def look() -> bool:
                 client = stack.enter_context(self.client(wire))
-                found.setdefault(who(client), client)
+                answer = ask(client, WHO)  # on a busy machine, gRPC's client may give up connecting
+                if isinstance(answer, int):
+                    found.setdefault(answer, client)
                 return len(found) == n
 
             until(look, f"{n} workers answer")
