@@ -92,10 +92,14 @@ class Roots:
             except FileNotFoundError:
                 if not make:
                     raise
+        elif ".." not in path:
+            # Mostly there are no links on the way, and then there is nothing to resolve.
+            with suppress(OSError):
+                return self._enter(path, make=False)
         return self._enter(os.path.realpath(path), make=make)
 
     def _enter(self, real: str, *, make: bool) -> int:
-        """Walk to a resolved path from the root that holds it."""
+        """Walk to a path without links and `..` from the root that holds it."""
         root = self._root_of(real)
         parts = [part for part in real[len(root) :].split("/") if part]
         if len(parts) > _MOST_PARTS:

@@ -43,10 +43,17 @@ class _Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_empty_keys(cls, content: Any) -> Any:
-        # A key without a value is how a YAML author leaves something out.
+        # A key, or a dash, without a value is how a YAML author leaves something out; and how
+        # Modzy's template comes.
         if isinstance(content, dict):
-            return {key: value for key, value in content.items() if value is not None}
+            return {key: _filled(value) for key, value in content.items() if value is not None}
         return content
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, list):
+        return [member for member in value if member is not None]
+    return value
 
 
 class Description(_Section):

@@ -377,6 +377,18 @@ def test_a_full_queue_is_told_with_a_time_to_come_back(serve: Serve, gate: Gate,
     assert_told(first.result(), SUCCESS)
 
 
+def test_a_run_that_takes_too_long_writes_nothing(serve: Serve, gate: Gate, job: Job) -> None:
+    server = serve("Gate", "modzy")
+    job.give({"path": str(gate.path).encode()})
+    data = json.dumps(job.body).encode()
+    with gate.occupied(lambda: run(server, job.body)) as first:
+        late = send(server.address, "POST", "/run", data, {"x-request-timeout": "0.2"})
+        expected = "not answered within 0.2 s, the limit that the caller set"
+        assert_told(late, told(504, "Gateway Timeout", expected))
+        assert job.got() == {}
+    assert_told(first.result(), SUCCESS)
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(serve: Serve) -> None:
     answer = announce(serve("Words", "modzy").address, "/run", 2**40)
     message = "the request is larger than 262144000 bytes, which OMI_MAX_REQUEST_BYTES allows"

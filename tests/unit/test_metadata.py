@@ -309,3 +309,13 @@ def test_a_max_size_that_is_none_is_told_with_its_line(section: str, tmp_path: P
     place = rf"line 4: {section}\.a\.maxSize: .*'plenty' is no size"
     with pytest.raises(LoadError, match=place):
         read_manifest(tmp_path)
+
+
+def test_a_list_whose_members_are_left_out_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text(
+        "specification: '0.3'\ntags:\n-\ninputs:\n  a:\n    acceptedMediaTypes:\n    -\n"
+    )
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert manifest.tags == ()
+    assert manifest.inputs["a"].accepted_media_types == ()
