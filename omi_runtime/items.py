@@ -48,7 +48,7 @@ class ItemCodec:
 
     def __init__(self, signature: Signature, model: str, nan: jsontext.NanPolicy) -> None:
         self._model = model
-        self._signature = signature
+        self.signature = signature
         self._nan = nan
         self._keys: dict[str, _Key] = {}
         for field in signature.inputs:
@@ -63,7 +63,7 @@ class ItemCodec:
     def output_files(self) -> list[str]:
         """The names of the files that an answer has."""
         files = [field.name for field in self._files]
-        return files if self._signature.outputs_are_files else [RESULTS_FILE, *files]
+        return files if self.signature.outputs_are_files else [RESULTS_FILE, *files]
 
     def file_names(self, field: Field) -> list[str]:
         """The names under which an input may come, the exact one first."""
@@ -81,7 +81,7 @@ class ItemCodec:
                 if key.field.name in row:
                     raise InvalidInput(f"{key.field.name}: given twice, once as {name!r}")
                 row[key.field.name] = codecs.decode(key.field, key.media_type, data)
-            for name in self._signature.required_names:
+            for name in self.signature.required_names:
                 if name not in row:
                     raise self._missing(name, item)
         except OMIError as error:
@@ -98,7 +98,7 @@ class ItemCodec:
     def _encode_row(self, result: Result, row: int) -> dict[str, bytes] | OMIError:
         try:
             files = {}
-            if not self._signature.outputs_are_files:
+            if not self.signature.outputs_are_files:
                 files[RESULTS_FILE] = self._results_json(result, row)
             for field in self._files:
                 files[field.name] = self._file(result, field, row)
@@ -118,7 +118,7 @@ class ItemCodec:
 
     def _result_json(self, result: Result, row: int) -> bytes:
         answer: Any = None
-        if self._results and len(self._signature.outputs) == 1:
+        if self._results and len(self.signature.outputs) == 1:
             (field,) = self._results
             answer = codecs.jsonable_item(field, result.columns[field.name][row])
         elif self._results:
@@ -138,7 +138,7 @@ class ItemCodec:
         return b"".join(value) if isinstance(value, list) else bytes(value)
 
     def _missing(self, name: str, names: Iterable[str]) -> OMIError:
-        field = self._signature.input_by_name[name]
+        field = self.signature.input_by_name[name]
         accepted = ", ".join(self.file_names(field))
         for candidate in names:
             if candidate.startswith(name + "."):

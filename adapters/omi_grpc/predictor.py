@@ -26,11 +26,13 @@ class Predictor:
     """Asks one loaded model.
 
     Attributes:
+        signature: of the model.
         yields: the model may answer an item with several responses.
     """
 
     def __init__(self, handler: ModelHandler, signature: Signature) -> None:
         self._handler = handler
+        self.signature = signature
         self._codec = ItemCodec(signature, handler.name, handler.settings.nan)
         self._encoder = convert_v2.AnswerEncoder(signature, handler.settings.nan)
         self.yields = signature.streaming

@@ -66,7 +66,7 @@ class ModzyModelServicer:
     async def run(self, request: pb.RunRequest, call: Call) -> pb.RunResponse:
         """One output for each input, in order; what concerns one item is told in that item."""
         try:
-            codec = self._codec or self._item_codec(await self._handler.loaded(call.context))
+            codec = self._item_codec(await self._handler.loaded(call.context))
             rows = [codec.decode(convert.item_from_message(item)) for item in request.inputs]
             result = await self._handler.infer_rows(rows, _wanted(request), call.context)
             return convert.run_response(codec.encode(result))
@@ -94,7 +94,7 @@ class ModzyModelServicer:
         return convert.run_response(outputs, status, error.message)
 
     def _item_codec(self, signature: Signature) -> ItemCodec:
-        if self._codec is None:
+        if self._codec is None or self._codec.signature is not signature:  # loaded again
             self._codec = ItemCodec(signature, self._handler.name, self._handler.settings.nan)
         return self._codec
 

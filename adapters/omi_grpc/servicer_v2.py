@@ -133,8 +133,8 @@ class InferenceServicer:
         return pb.ShutdownResponse()
 
     async def _loaded(self, context: RequestContext) -> Predictor:
-        if self._predictor is None:
-            signature = await self._handler.loaded(context)
+        signature = await self._handler.loaded(context)
+        if self._predictor is None or self._predictor.signature is not signature:  # loaded again
             self._predictor = Predictor(self._handler, signature)
         return self._predictor
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from golden_files import matches
 from golden_servers import Gate, Serve, Server
 from google.protobuf.json_format import MessageToDict
 from omi_grpc._pb import inference_pb2 as pb
+from omi_grpc.client import Client
 
 PATIENCE = 60.0
 MODELS = Path(__file__).with_name("models_v2.py")
@@ -311,3 +313,26 @@ def test_nonsense(typed: Server) -> None:
     with channel(typed) as connection, pytest.raises(grpc.RpcError) as caught:
         connection.unary_unary(f"{SERVICE}/Predict")(b"\x0a\xff\xff", timeout=PATIENCE)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_model_that_was_loaded_again_is_asked_as_it_is_now(servers: Any, tmp_path: Path) -> None:
+    source = (
+        "from omi_runtime import Model\n"
+        "class Changing(Model):\n"
+        "    def predict(self, {}) -> {}:\n"
+        "        return {}\n"
+    )
+    model = tmp_path / "model.py"
+    model.write_text(source.format("a: str", "str", "a.upper()"))
+    server = servers(INTERFACE="omi,kserve", PSC_MODEL_PORT="0", OMI_MODEL=tmp_path, OMI_ADMIN="on")
+    target, kserve = f"127.0.0.1:{server.port('omi')}", server.port("kserve")
+    with Client(target, patience=PATIENCE) as client:
+        assert client.run([{"a": "x"}])[0].result == "X"
+        assert client.predict({"a": "x"}).outputs[0].text.text == "X"
+        model.write_text(source.format("other: int", "int", "other + 1"))
+        repository = f"http://127.0.0.1:{kserve}/v2/repository/models/changing"
+        for verb in ("unload", "load"):
+            assert httpx.post(f"{repository}/{verb}", timeout=PATIENCE).status_code == 200
+        assert client.run([{"other": 41}])[0].result == 42
+        assert client.predict({"other": 41}).outputs[0].data.data == b"42"
+        assert [each.success for each in client.stream([{"other": 1}, {"a": "x"}])] == [True, False]

@@ -91,9 +91,9 @@ def test_an_optional_input_may_be_left_out() -> None:
 
 def test_the_names_under_which_an_input_may_come_have_the_exact_one_first() -> None:
     items = codec({"a": Text(), "b": Json()})
-    for field in items._signature.inputs:
+    for field in items.signature.inputs:
         assert items.file_names(field)[0] == field.name
-    assert items.file_names(items._signature.inputs[0]) == ["a", "a.txt", "a.json"]
+    assert items.file_names(items.signature.inputs[0]) == ["a", "a.txt", "a.json"]
 
 
 # --- answers ---
