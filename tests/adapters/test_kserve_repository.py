@@ -1,7 +1,9 @@
 """The model repository extension: golden/kserve_repository.http; with OMI_ADMIN, step by step."""
 
+import http.client
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,13 @@ def states(address: str) -> dict[str, Any]:
     }
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 LOADED = {
     "state": "READY",
     "reason": None,
@@ -82,10 +91,7 @@ def test_unloading_waits_for_what_is_in_flight_and_every_route_tells_the_truth(
     with ThreadPoolExecutor(1) as threads:
         with gate.occupied(lambda: predict(address, gate.path)) as first:
             unloading = threads.submit(ask, address, "unload")
-            deadline = time.monotonic() + PATIENCE
-            while send(address, "GET", "/v2/health/ready").status == 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(lambda: send(address, "GET", "/v2/health/ready").status == 503)
             assert states(address) == UNLOADING
             refused = predict(address, gate.path)
             assert (refused.status, refused.json()) == (503, {"error": "the model is unloaded"})
@@ -100,6 +106,20 @@ def test_unloading_waits_for_what_is_in_flight_and_every_route_tells_the_truth(
     assert states(address) == LOADED
     assert ask(address, "load").status == 200, "again"
     assert predict(address, gate.path).json() == {"predictions": ["open"]}
+
+
+def test_unloading_goes_on_when_the_client_does_not_wait(serve: Serve, gate: Gate) -> None:
+    address = serve("Gate", "kserve", OMI_ADMIN="1").address
+    assert ask(address, "load").status == 200
+    with gate.occupied(lambda: predict(address, gate.path)) as first:
+        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        connection.request("POST", "/v2/repository/models/gate/unload")
+        wait_until(lambda: states(address)["state"] == "UNLOADING")
+        connection.close()
+    assert first.result().json() == {"predictions": ["open"]}
+    wait_until(lambda: states(address) == UNLOADED)
+    assert ask(address, "load").status == 200
+    assert states(address) == LOADED
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
