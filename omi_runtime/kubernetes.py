@@ -202,7 +202,7 @@ def _probes(request: ManifestRequest) -> Object:
     """Of the first interface; all of them share one model."""
     choice = request.choices[0]
     seconds = parse_span(request.card.timeout_status) or LOAD_SECONDS
-    ready = _ready(choice)
+    ready = _ready(choice, request)
     return {
         "startupProbe": {
             **ready,
@@ -217,7 +217,7 @@ def _probes(request: ManifestRequest) -> Object:
             "failureThreshold": 2,
         },
         "livenessProbe": {
-            **_live(choice),
+            **_live(choice, request),
             "periodSeconds": 10,
             "timeoutSeconds": 5,
             "failureThreshold": 3,
@@ -225,14 +225,25 @@ def _probes(request: ManifestRequest) -> Object:
     }
 
 
-def _ready(choice: Choice) -> Object:
-    path, number = choice.adapter.probes.ready, choice.port.number
-    return {"httpGet": {"path": path, "port": number}} if path else {"grpc": {"port": number}}
+def _ready(choice: Choice, request: ManifestRequest) -> Object:
+    path = choice.adapter.probes.ready
+    if not path and not request.settings.tls_cert:
+        return {"grpc": {"port": choice.port.number}}
+    return _asks(path, choice, request)
 
 
-def _live(choice: Choice) -> Object:
-    path, number = choice.adapter.probes.live, choice.port.number
-    return {"httpGet": {"path": path, "port": number}} if path else {"tcpSocket": {"port": number}}
+def _live(choice: Choice, request: ManifestRequest) -> Object:
+    return _asks(choice.adapter.probes.live, choice, request)
+
+
+def _asks(path: str, choice: Choice, request: ManifestRequest) -> Object:
+    """By HTTP, or else by a connection alone; Kubernetes probes gRPC without TLS only."""
+    number = choice.port.number
+    # Whoever asks for certificates does not get one from Kubernetes' probes.
+    if not path or request.settings.tls_client_ca:
+        return {"tcpSocket": {"port": number}}
+    scheme = {"scheme": "HTTPS"} if request.settings.tls_cert else {}
+    return {"httpGet": {"path": path, "port": number, **scheme}}
 
 
 def _named_ports(request: ManifestRequest) -> Iterator[tuple[str, str, Port]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 import orjson
 
@@ -12,10 +11,7 @@ from omi_kserve.settings import KServeSettings
 from omi_runtime import environment
 from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
-
-if TYPE_CHECKING:
-    from omi_kserve.grpc_v2 import GRPCV2
-    from omi_runtime.transport.http_server import HTTPServer
+from omi_runtime.errors import SettingsError
 
 GRPC_PORT: Final = 8081
 """KServe's own default too."""
@@ -37,21 +33,13 @@ class KServeAdapter:
 
     def __init__(self, mount: Mount) -> None:
         # The services can only be made around a loaded model, but imported meanwhile.
-        from omi_kserve import app  # noqa: PLC0415
-        from omi_runtime.transport import http_server  # noqa: PLC0415
-
-        self._app, self._http = app, http_server
-        self._settings = environment.read(KServeSettings, mount.environ)
-        self._mount = mount
-        self._server: HTTPServer | None = None
-        self._grpc: GRPCV2 | None = None
+        settings = environment.read(KServeSettings, mount.environ)
         grpc_port = mount.further_ports.get("grpc")
-        if grpc_port is not None:
-            from omi_kserve.grpc_v2 import GRPCV2  # noqa: PLC0415
-
-            self._grpc = GRPCV2(mount, grpc_port)
+        make = _sdk if settings.server == "sdk" else _native
+        self._servers: Servers = make(mount, settings, grpc_port)
+        self._mount = mount
         self.port = mount.port.number
-        self.title = f"INTERFACE={mount.interface} (REST V1 and V2)"
+        self.title = f"INTERFACE={mount.interface} ({self._servers.title})"
 
     @classmethod
     def further_ports(cls, port: Port, environ: Mapping[str, str]) -> Mapping[str, Port]:
@@ -65,22 +53,13 @@ class KServeAdapter:
 
     async def start(self) -> None:
         """Bind and serve. Raises LoadError if a port is taken."""
-        mount = self._mount
-        if self._grpc is not None:
-            # Before REST, whose port is the one that platforms look at.
-            number = await self._grpc.start()
-            self.title = f"INTERFACE={mount.interface} (REST V1 and V2; gRPC V2 on port {number})"
-        self._server = self._http.HTTPServer(
-            self._app.make_app(mount.handler, mount.interface, self._settings),
-            mount.settings.host,
-            mount.port,
-        )
-        self.port = await self._server.start()
+        self.port, grpc_port = await self._servers.start()
+        spoken = self._servers.title + (f"; gRPC V2 on port {grpc_port}" if grpc_port else "")
+        self.title = f"INTERFACE={self._mount.interface} ({spoken})"
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, answer what is in flight for up to `grace` seconds, close."""
-        servers = [server for server in (self._server, self._grpc) if server is not None]
-        await asyncio.gather(*(server.stop(grace) for server in servers))
+        await self._servers.stop(grace)
 
     def example_request(self) -> str:
         """A curl line for V1, which takes every kind of model."""
@@ -90,3 +69,38 @@ class KServeAdapter:
         body = orjson.dumps({"instances": [examples.instance(handler.signature)]}).decode()
         path = f"/v1/models/{handler.name}:predict"
         return f"{examples.curl(self._mount.settings, self.port, path)} -d '{body}'"
+
+
+class Servers(Protocol):
+    """What serves: this runtime's own servers, or KServe's."""
+
+    title: str
+
+    async def start(self) -> tuple[int, int]:
+        """Bind and serve; returns the ports of REST and of gRPC, 0 if that is off."""
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting, answer what is in flight for up to `grace` seconds, close."""
+
+
+def _native(mount: Mount, settings: KServeSettings, grpc_port: Port | None) -> Servers:
+    from omi_kserve.native import NativeServers  # noqa: PLC0415 - it brings the web framework
+
+    return NativeServers(mount, settings, grpc_port)
+
+
+def _sdk(mount: Mount, _settings: KServeSettings, grpc_port: Port | None) -> Servers:
+    if mount.settings.workers > 1:
+        raise SettingsError(
+            "OMI_KSERVE_SERVER='sdk' serves from one process: expected OMI_WORKERS=1, not "
+            f"{mount.settings.workers}"
+        )
+    try:
+        from omi_kserve.sdk import SDKServer  # noqa: PLC0415 - it brings the SDK
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("kserve"):
+            raise
+        raise SettingsError(
+            "OMI_KSERVE_SERVER='sdk' needs KServe's SDK: pip install 'omi-runtime[kserve]'"
+        ) from None
+    return SDKServer(mount, grpc_port)

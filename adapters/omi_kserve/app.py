@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from omi_kserve.cloudevents import CloudEvents
 from omi_kserve.control import json_response
 from omi_kserve.errors import error_response
+from omi_kserve.repository import Repository
 from omi_kserve.rest_docs import docs_router
 from omi_kserve.rest_generate import GenerateRoutes
 from omi_kserve.rest_repository import repository_router
@@ -30,7 +31,9 @@ from omi_runtime.transport.http import Dispatcher, Route
 Routes = dict[str, dict[str, Route]]
 
 
-def make_app(handler: ModelHandler, interface: str, settings: KServeSettings) -> Dispatcher:
+def make_app(
+    handler: ModelHandler, interface: str, settings: KServeSettings, repository: Repository
+) -> Dispatcher:
     """All routes around a loaded model, for `INTERFACE`'s name."""
     routes = _infer_routes(handler, settings)
 
@@ -42,7 +45,8 @@ def make_app(handler: ModelHandler, interface: str, settings: KServeSettings) ->
     fallback = _fallback(handler)
     fallback.include_router(v1_router(handler))
     fallback.include_router(v2_router(handler))
-    fallback.include_router(repository_router(handler, renew))
+    fallback.include_router(repository_router(handler, repository))
+    repository.when_loaded(renew)
     fallback.include_router(docs_router())
     return Dispatcher(handler, interface, routes, fallback, error_response)
 

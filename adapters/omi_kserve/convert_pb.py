@@ -63,7 +63,7 @@ def read_request(message: pb.ModelInferRequest, signature: Signature) -> InferRe
     convert_v2.check_parameters(message.parameters, "parameters")
     return convert_v2.read_request(
         signature,
-        _raw_inputs(message) if message.raw_input_contents else map(_typed_input, message.inputs),
+        _raw_inputs(message) if message.raw_input_contents else map(typed_tensor, message.inputs),
         request_id=message.id or None,
         outputs=[output.name for output in message.outputs],
         parameters=read_parameters(message.parameters),
@@ -105,23 +105,14 @@ def model_metadata(card: ModelCard, signature: Signature) -> pb.ModelMetadataRes
     return pb.ModelMetadataResponse(**metadata)
 
 
-def _raw_inputs(message: pb.ModelInferRequest) -> Iterable[InputTensor]:
-    contents: Sequence[bytes] = message.raw_input_contents
-    if len(contents) != len(message.inputs):
-        raise InvalidRequest(
-            f"raw_input_contents: has {len(contents)} members for {len(message.inputs)} inputs: "
-            "give the bytes of every input"
-        )
-    for tensor, data in zip(message.inputs, contents, strict=True):
-        if tensor.HasField("contents"):
-            raise InvalidRequest(
-                f"input {tensor.name!r}: has contents beside raw_input_contents: give all inputs "
-                "in one form"
-            )
-        yield InputTensor(tensor.name, tensor.datatype, tensor.shape, data)
+def typed_tensor(
+    tensor: pb.ModelInferRequest.InferInputTensor | pb.ModelInferResponse.InferOutputTensor,
+) -> InputTensor:
+    """A tensor whose elements are in its `contents`.
 
-
-def _typed_input(tensor: pb.ModelInferRequest.InferInputTensor) -> InputTensor:
+    Raises:
+        InvalidInput: they are in the field of another datatype.
+    """
     field = CONTENTS.get(tensor.datatype)
     for given, _ in tensor.contents.ListFields():
         if given.name != field:
@@ -137,6 +128,22 @@ def _typed_input(tensor: pb.ModelInferRequest.InferInputTensor) -> InputTensor:
         else datatypes.object_array(list(elements))
     )
     return InputTensor(tensor.name, tensor.datatype, tensor.shape, data)
+
+
+def _raw_inputs(message: pb.ModelInferRequest) -> Iterable[InputTensor]:
+    contents: Sequence[bytes] = message.raw_input_contents
+    if len(contents) != len(message.inputs):
+        raise InvalidRequest(
+            f"raw_input_contents: has {len(contents)} members for {len(message.inputs)} inputs: "
+            "give the bytes of every input"
+        )
+    for tensor, data in zip(message.inputs, contents, strict=True):
+        if tensor.HasField("contents"):
+            raise InvalidRequest(
+                f"input {tensor.name!r}: has contents beside raw_input_contents: give all inputs "
+                "in one form"
+            )
+        yield InputTensor(tensor.name, tensor.datatype, tensor.shape, data)
 
 
 def _fill(contents: pb.InferTensorContents, output: OutputTensor) -> None:

@@ -256,6 +256,16 @@ def write_outputs(
     return outputs
 
 
+def as_array(tensor: InputTensor) -> Array:
+    """The elements of a tensor whose datatype is known, as an array of its shape.
+
+    Raises:
+        InvalidInput: they are not as many, or not of the datatype.
+    """
+    assert tensor.datatype is not None
+    return _read_data(tensor.data, tensor.datatype, tuple(tensor.shape))
+
+
 def _tensor_metadata(field: Field, *, streaming: bool = False) -> dict[str, Any]:
     # A model that yields has a list of values for each item; a list of JSON is JSON itself.
     values = [-1] if streaming and not isinstance(field.marker, Json) else []

@@ -1,6 +1,6 @@
 """`inference.GRPCInferenceService`: the Open Inference Protocol V2 over gRPC.
 
-With what Triton has beside it: ModelStreamInfer, and the index of the model repository extension.
+With what Triton has beside it: ModelStreamInfer, and the model repository extension.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from omi_kserve import convert_pb
 from omi_kserve._pb import open_inference_pb2 as pb
 from omi_kserve.convert_v2 import InferRequest, write_outputs
 from omi_kserve.errors import GRPC_TABLE
+from omi_kserve.repository import Repository
 from omi_kserve.served import SERVER_NAME, card_of, check_model, extensions
 from omi_runtime import __version__
 from omi_runtime.adapter import Mount, Port
@@ -45,10 +46,12 @@ class GRPCV2:
     Args:
         mount: the adapter's.
         port: what to bind.
+        repository: of the model.
     """
 
-    def __init__(self, mount: Mount, port: Port) -> None:
+    def __init__(self, mount: Mount, port: Port, repository: Repository) -> None:
         self._mount = mount
+        self._repository = repository
         self._port = port
         self._server: GRPCServer | None = None
         self._servicer: InferenceServicer | None = None
@@ -60,7 +63,7 @@ class GRPCV2:
             LoadError: the port is taken.
         """
         mount = self._mount
-        self._servicer = InferenceServicer(mount.handler)
+        self._servicer = InferenceServicer(mount.handler, self._repository)
         self._server = GRPCServer(
             [self._servicer.service()],
             mount.handler,
@@ -80,8 +83,9 @@ class GRPCV2:
 class InferenceServicer:
     """Answers calls of the service through the handler, which has loaded its model."""
 
-    def __init__(self, handler: ModelHandler) -> None:
+    def __init__(self, handler: ModelHandler, repository: Repository) -> None:
         self._handler = handler
+        self._repository = repository
         self._stopping = asyncio.Event()
 
     def service(self) -> Service:
@@ -104,6 +108,12 @@ class InferenceServicer:
                     streams_responses=True,
                 ),
                 "RepositoryIndex": Method(self.repository_index, pb.RepositoryIndexRequest),
+                "RepositoryModelLoad": Method(
+                    self.repository_model_load, pb.RepositoryModelLoadRequest
+                ),
+                "RepositoryModelUnload": Method(
+                    self.repository_model_unload, pb.RepositoryModelUnloadRequest
+                ),
             },
             {code: grpc.StatusCode[name] for code, name in GRPC_TABLE.items()},
         )
@@ -166,16 +176,25 @@ class InferenceServicer:
         self, request: pb.RepositoryIndexRequest, _call: Call
     ) -> pb.RepositoryIndexResponse:
         """The one model, unless only ready ones are asked for and it is not."""
-        ready = self._handler.ready
-        response = pb.RepositoryIndexResponse()
-        if ready or not request.ready:
-            response.models.add(
-                name=card_of(self._handler).name,
-                version=card_of(self._handler).version,
-                state="READY" if ready else "UNAVAILABLE",
-                reason="" if ready else "the server is stopping",
-            )
-        return response
+        return pb.RepositoryIndexResponse(models=self._repository.index(only_ready=request.ready))
+
+    async def repository_model_load(
+        self, request: pb.RepositoryModelLoadRequest, _call: Call
+    ) -> pb.RepositoryModelLoadResponse:
+        """Load the model, again if it is loaded; with `OMI_ADMIN`."""
+        name = _model_name(request)
+        self._repository.check_allowed(name)
+        await self._repository.load()
+        return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
+
+    async def repository_model_unload(
+        self, request: pb.RepositoryModelUnloadRequest, _call: Call
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Unload the model when what is in flight is answered; with `OMI_ADMIN`."""
+        name = _model_name(request)
+        self._repository.check_allowed(name)
+        await self._repository.unload()
+        return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
     def end_streams(self) -> None:
         """The server stops: streams in which nothing is under way have to end."""
@@ -234,6 +253,13 @@ class InferenceServicer:
         outputs = write_outputs(request, result, self._handler.signature, self._handler.name)
         raw = bool(message.raw_input_contents)
         return convert_pb.write_response(request, outputs, card_of(self._handler), raw=raw)
+
+
+def _model_name(
+    request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest,
+) -> str:
+    """Triton's clients have the name in the second field, KServe's in the first."""
+    return request.model_name or request.repository_name
 
 
 def _failed(message: pb.ModelInferRequest, error: Exception) -> pb.ModelStreamInferResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omi_runtime.environment import PORT, SWITCH, parse_port, parse_switch, setting
+from omi_runtime.environment import PORT, SWITCH, parse_choice, parse_port, parse_switch, setting
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,14 @@ class KServeSettings:
         PORT,
         "The port of V2 over gRPC; 0 is off.",
         default_text="8081; a free one where HTTP_PORT is 0",
+    )
+    server: str = setting(
+        "OMI_KSERVE_SERVER",
+        "native",
+        parse_choice("native", "sdk"),
+        "native or sdk",
+        "Which server answers: this runtime's own, or KServe's ModelServer around the same model, "
+        "which needs the extra `kserve`.",
     )
     v1_base64: bool = setting(
         "OMI_V1_BASE64",

@@ -134,6 +134,30 @@ DEVIATIONS = [
         (GRPC_TEST + "test_it_is_refused_with_the_reason",),
     ),
     Deviation(
+        "gRPC: a model that fails",
+        "INVALID_ARGUMENT, and 500 over REST",
+        "INTERNAL",
+        "gRPC, status codes: INVALID_ARGUMENT is a fault of the caller",
+        (GRPC_TEST + "test_it_is_refused_with_the_reason",),
+    ),
+    Deviation(
+        "gRPC: `ModelStreamInfer`, `RepositoryIndex`",
+        "UNIMPLEMENTED",
+        "are answered",
+        "Triton, grpc_service.proto",
+        (
+            GRPC_TEST + "test_a_model_that_yields_answers_with_every_value",
+            GRPC_TEST + "test_the_index_of_the_repository",
+        ),
+    ),
+    Deviation(
+        "gRPC: `RepositoryModelUnload`",
+        "unloads and answers INTERNAL",
+        "answers when it has unloaded, with `OMI_ADMIN=on`",
+        "Triton, extension_model_repository.md",
+        (GRPC_TEST + "test_loading_and_unloading",),
+    ),
+    Deviation(
         "gRPC: health, reflection",
         "none",
         "`grpc.health.v1`, reflection v1 and v1alpha",

@@ -256,7 +256,7 @@ class Census(Model):
 
 
 class Counting(Model):
-    """Yields the numbers from 1; 13 is too much for it. Makes the file `mark` when it is closed."""
+    """Yields the numbers from 1, of 14 not the 13th; makes the file `mark` when it is closed."""
 
     version = "1.0.0"
 
@@ -265,7 +265,7 @@ class Counting(Model):
     ) -> Iterator[Annotated[int, Tensor("INT64", name="number")]]:
         try:
             for number in range(1, to + 1):
-                if number == 13:
+                if (number, to) == (13, 14):
                     raise RuntimeError("thirteen is too much")
                 yield number
         finally:

@@ -120,6 +120,35 @@ def test_the_index_of_the_repository(serve: Serve) -> None:
         )  # fmt: skip
 
 
+def test_loading_and_unloading(serve: Serve) -> None:
+    """KServe's clients have the name in the first field, Triton's in the second."""
+    server = serve("Words", "kserve", OMI_ADMIN="on")
+    assert "model_repository" in call(server, "ServerMetadata").extensions
+    first, second = {"repository_name": "words"}, {"model_name": "words"}
+    assert call(server, "RepositoryModelUnload", **first) == (
+        pb.RepositoryModelUnloadResponse(model_name="words", isUnloaded=True)
+    )
+    (model,) = call(server, "RepositoryIndex").models
+    assert (model.state, model.reason) == ("UNAVAILABLE", "unloaded")
+    assert not call(server, "RepositoryIndex", ready=True).models
+    assert not call(server, "ServerReady").ready
+    code, _ = refused(server, "ModelInfer", model_name="words")
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert call(server, "RepositoryModelLoad", **second) == (
+        pb.RepositoryModelLoadResponse(model_name="words", isLoaded=True)
+    )
+    assert call(server, "ServerReady").ready
+    code, _ = refused(server, "RepositoryModelLoad", model_name="other")
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
+def test_loading_and_unloading_are_off(serve: Serve) -> None:
+    for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
+        code, details = refused(serve("Total", "kserve"), method, model_name="total")
+        assert code is grpc.StatusCode.UNIMPLEMENTED
+        assert "OMI_ADMIN" in details
+
+
 def test_health_by_every_name(serve: Serve) -> None:
     with channel(serve("Total", "kserve")) as opened:
         check = opened.unary_unary(

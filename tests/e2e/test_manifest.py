@@ -106,6 +106,31 @@ def test_probes_ask_what_the_interface_answers(
     assert startup["periodSeconds"] * startup["failureThreshold"] == 60
 
 
+@pytest.mark.parametrize(
+    ("interface", "client_ca", "ready"),
+    [
+        ("kserve", "", {"httpGet": {"path": "/v2/health/ready", "port": 8000, "scheme": "HTTPS"}}),
+        ("kserve", "ca.pem", {"tcpSocket": {"port": 8000}}),
+        ("omi", "", {"tcpSocket": {"port": 8000}}),
+    ],
+)
+def test_probes_under_tls(
+    interface: str, client_ca: str, ready: dict[str, Any], tmp_path: Path
+) -> None:
+    files = {name: str(tmp_path / name) for name in ("cert.pem", "key.pem", "ca.pem")}
+    objects = manifest(
+        "kubernetes",
+        IRIS,
+        INTERFACE=interface,
+        HTTP_PORT="8000",
+        OMI_TLS_CERT=files["cert.pem"],
+        OMI_TLS_KEY=files["key.pem"],
+        OMI_TLS_CLIENT_CA=files.get(client_ca, ""),
+    )
+    validate(objects[0])
+    assert container_of(pod_of(objects))["readinessProbe"].items() >= ready.items()
+
+
 def test_the_pod_is_hardened_and_has_time_to_drain() -> None:
     objects = manifest("kubernetes", IRIS, OMI_GRACE="60", OMI_DRAIN_DELAY="7.5")
     pod, policy = pod_of(objects), objects[2]["spec"]

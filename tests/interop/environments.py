@@ -105,3 +105,8 @@ def _locked(name: str) -> Iterator[None]:
     with (FOLDER / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def kserve_sdk() -> Environment:
+    """KServe's SDK, its clients and Triton's, beside this project."""
+    return require("kserve", "kserve==0.21.0", "tritonclient[grpc,http]==2.73.0", project=True)

@@ -20,7 +20,7 @@ def triton() -> Environment:
 
 @pytest.fixture(scope="module")
 def sdk() -> Environment:
-    return environments.require("kserve", "kserve==0.21.0")
+    return environments.kserve_sdk()
 
 
 def said(peer: Environment, script: str, *arguments: str) -> Any:

@@ -40,7 +40,10 @@ GRPC = {*GRPC_ALONE, "omi_grpc"}
 HEAVY = {"pandas", "kserve", "kubernetes", "sklearn", "scipy", "mlflow", "ray", "torch"}
 HEAVY |= {"prometheus_client", "wsgiref"}  # the first scrape and the side port bring them
 CLI = {"click"}
+KSERVE = {"omi_kserve"}
 TYPED = {"pydantic", "yaml"}
+# Says whether OMI_MODEL names a model of KServe's SDK, whatever the interface.
+FLAVOR = {"omi_kserve", "omi_kserve.flavor"}
 
 
 def families(modules: set[str], names: set[str]) -> set[str]:
@@ -73,7 +76,8 @@ def served(directory: Path, model: Path, interface: str, **settings: str) -> set
 def test_omi_imports_no_web_framework_and_nothing_heavy(tmp_path: Path, write: Write) -> None:
     modules = served(tmp_path, write(**PLAIN), "omi")
     assert families(modules, GRPC) == GRPC
-    assert families(modules, WEB | HEAVY | CLI | TYPED | {"omi_kserve", "omi_modzy"}) == set()
+    assert families(modules - FLAVOR, WEB | HEAVY | CLI | TYPED | KSERVE) == set()
+    assert families(modules, {"omi_modzy"}) == set()
 
 
 def test_kserve_imports_nothing_heavy(tmp_path: Path, write: Write) -> None:
@@ -90,7 +94,7 @@ def test_kserve_over_rest_alone_imports_no_grpc(tmp_path: Path, write: Write) ->
 
 def test_modzy_imports_no_framework_and_nothing_heavy(tmp_path: Path, write: Write) -> None:
     modules = served(tmp_path, write(**PLAIN), "modzy")
-    assert families(modules, GRPC | HEAVY | TYPED | {"fastapi", "omi_kserve"}) == set()
+    assert families(modules - FLAVOR, GRPC | HEAVY | TYPED | KSERVE | {"fastapi"}) == set()
 
 
 def test_only_a_model_yaml_brings_yaml_and_pydantic(tmp_path: Path, write: Write) -> None:
