@@ -7,10 +7,10 @@ adapters (`modzy.v2`). Only a selected adapter is imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 from omi_runtime import environment
 from omi_runtime.environment import SettingsGroup
@@ -87,7 +87,8 @@ class Adapter(Protocol):
         serves_metrics: whether its own port answers `/metrics`, as an HTTP `Dispatcher`'s does.
         probes: how a platform asks the port.
         tools: what the command line asks of an interface, as import strings `module:function`,
-            loaded only then. `manifest`, for `omi manifest`, takes a ManifestRequest and returns
+            loaded only then. `health`, for `omi health`, takes a `transport.probes.Endpoint` and
+            raises Unhealthy. `manifest`, for `omi manifest`, takes a ManifestRequest and returns
             text. `predict`, for `omi predict --url`, takes a URL, an item's files by name, and
             the keywords `explain` and `detect_drift`; it returns the answer's files by name.
         port: the port bound, after `start`.
@@ -212,6 +213,12 @@ def load_adapter(interface: str, protocol: str = "") -> type[Adapter]:
             f"PROTOCOL={protocol!r} is not valid for INTERFACE={interface}: expected {expected}"
         )
     return adapter
+
+
+def load_tool(adapter: type[Adapter], name: str) -> Callable[..., Any] | None:
+    """One of an adapter's `tools`, or None if it has none of that name."""
+    reference = adapter.tools.get(name)
+    return None if reference is None else EntryPoint(name, reference, GROUP).load()
 
 
 def settings_groups(choices: Iterable[Choice]) -> list[type[SettingsGroup]]:

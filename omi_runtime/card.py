@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from omi_runtime import codecs
+from omi_runtime import codecs, provenance
 from omi_runtime.errors import LoadError
 from omi_runtime.model import Model
 from omi_runtime.signature import Bytes, Field, Signature
@@ -67,6 +67,7 @@ class ModelCard:
         title: for people.
         kind: `file` or `grpc`, Modzy's model type.
         timeout_status, timeout_run: spans such as "20s", or empty.
+        digest: of its files, `sha256:…`, if they were locked; else empty.
     """
 
     name: str
@@ -86,6 +87,12 @@ class ModelCard:
     timeout_status: str = ""
     timeout_run: str = ""
     features: Features = Features()
+    digest: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Which model this is, `name:version@sha256:…`: every answer carries it."""
+        return provenance.identity(self.name, self.version, self.digest)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -98,6 +105,7 @@ def make_card(
     manifest: Manifest | None,
     *,
     served_name: str = "",
+    digest: str = "",
 ) -> ModelCard:
     """Combine what the class and the file say.
 
@@ -106,6 +114,7 @@ def make_card(
         manifest: the model.yaml beside it, or None.
         signature: None before the load, for a model that sets it in `load()`.
         served_name: `MODEL_NAME`, or empty.
+        digest: of the model's files, or empty.
 
     Raises:
         LoadError: they disagree; names the field.
@@ -126,6 +135,7 @@ def make_card(
             explainable=hasattr(model_class, "explain"),
             drift=hasattr(model_class, "drift"),
         ),
+        digest=digest,
     )
     if manifest is None:
         return card

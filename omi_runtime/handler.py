@@ -63,6 +63,7 @@ class ModelHandler:
         self.lifecycle = lifecycle
         self._load_model = loader
         self.card: ModelCard | None = None
+        self.identity = ""  # the card's own, made once
         self._engine = Engine(
             queue_size=settings.queue_size,
             delay=settings.batch_delay_ms / 1000,
@@ -398,6 +399,7 @@ class ModelHandler:
 
     def _publish(self, card: ModelCard) -> None:
         """On the model's thread: before the load, so that a Status of one that fails has it."""
+        self.identity = card.identity
         self.card = card
         self._own_limit = _own_limit(card, self.settings)
 

@@ -28,6 +28,10 @@ def main(environ: Mapping[str, str] | None = None) -> int:
         limit_numeric_threads(_numeric_threads(settings))  # before anything imports numpy
         choices, warnings = choose_adapters(settings, environ)
         tls.check(settings)
+        if settings.offline:
+            from omi_runtime import offline  # noqa: PLC0415 - only then
+
+            offline.enforce(allowed=[settings.host])
         _check(settings)
     except StartupError as error:
         return logs.fail(error)

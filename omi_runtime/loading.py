@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,12 +25,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from omi_runtime import provenance
 from omi_runtime.card import ModelCard, make_card
 from omi_runtime.errors import LoadError, SettingsError
 from omi_runtime.hints import read_signature
 from omi_runtime.model import Model
 from omi_runtime.signature import Signature
 from omi_runtime.validation import check_class, check_streaming
+
+logger = logging.getLogger(__name__)
 
 Loader = Callable[[str, str, Callable[[ModelCard], None]], tuple[Model, Signature]]
 """What `load_model` is: `OMI_MODEL`, `MODEL_NAME` and who gets the card → a model to serve."""
@@ -84,6 +88,48 @@ def find_model(source: str) -> FoundModel:
     return FoundModel(_find_class(module, class_name, source), file.parent)
 
 
+def read_card(source: str, served_name: str = "") -> tuple[FoundModel, ModelCard]:
+    """Import a model and read its card, without loading it.
+
+    Raises:
+        SettingsError: `source` names no model.
+        LoadError: it cannot be imported, or its class and model.yaml disagree.
+    """
+    found = find_model(source)
+    check_class(found.model_class)
+    return found, _card(found, read_signature(found.model_class), served_name)
+
+
+def verify(source: str) -> None:
+    """Compare a model's files with its lock, before anything of it is imported.
+
+    Raises:
+        LoadError: they differ, or the lock cannot be read.
+    """
+    directory = _directory(source)
+    lock = None if directory is None else provenance.read_lock(directory)
+    if directory is None or lock is None:
+        logger.warning(
+            "OMI_VERIFY is on, and there is no %s beside the model: nothing is verified",
+            provenance.LOCK_FILE,
+        )
+        return
+    sys.dont_write_bytecode = True  # the next start would find a file too many
+    provenance.verify(directory, lock)
+
+
+def loader(*, verified: bool) -> Loader:
+    """What loads a model: `load_model`, after its files have been verified if that is wanted."""
+    return _load_verified if verified else load_model
+
+
+def _load_verified(
+    source: str, served_name: str, publish: Callable[[ModelCard], None]
+) -> tuple[Model, Signature]:
+    verify(source)
+    return load_model(source, served_name, publish)
+
+
 def load_model(
     source: str, served_name: str, publish: Callable[[ModelCard], None]
 ) -> tuple[Model, Signature]:
@@ -130,7 +176,16 @@ def _card(found: FoundModel, signature: Signature | None, served_name: str) -> M
         from omi_runtime.metadata import read_manifest  # noqa: PLC0415
 
         manifest = read_manifest(found.directory)
-    return make_card(found.model_class, signature, manifest, served_name=served_name)
+    digest = provenance.locked_digest(provenance.read_lock(found.directory))
+    return make_card(found.model_class, signature, manifest, served_name=served_name, digest=digest)
+
+
+def _directory(source: str) -> Path | None:
+    """Where the files of a model lie that is named by a path; None of an importable one."""
+    path, _ = split_source(source)
+    if path.is_dir():
+        return path
+    return path.parent if path.is_file() else None
 
 
 def split_source(source: str) -> tuple[Path, str]:

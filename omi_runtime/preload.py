@@ -19,7 +19,7 @@ from omi_runtime.card import ModelCard
 from omi_runtime.errors import InferenceFailed, LoadError, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
-from omi_runtime.loading import Loader, load_model
+from omi_runtime.loading import Loader, loader
 from omi_runtime.model import Model
 from omi_runtime.request import RequestContext
 from omi_runtime.settings import Settings
@@ -37,7 +37,8 @@ def preload(settings: Settings) -> Loader:
     """
     cards: list[ModelCard] = []
     try:
-        model, signature = load_model(settings.model_source(), settings.model_name, cards.append)
+        load = loader(verified=settings.verify)
+        model, signature = load(settings.model_source(), settings.model_name, cards.append)
     except LoadError as error:
         if error.__cause__ is not None:
             logger.exception("the model did not load", exc_info=error.__cause__)

@@ -15,7 +15,8 @@ from omi_runtime.adapter import Adapter, Choice, Mount, Port, metrics_port
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle, State
-from omi_runtime.loading import load_model
+from omi_runtime.loading import loader
+from omi_runtime.provenance import Tampered
 from omi_runtime.settings import Settings
 from omi_runtime.worker import Worker
 
@@ -72,8 +73,8 @@ class Process:
     async def run(self) -> int:
         """Load, serve, wait for the stop event, drain; returns the exit code."""
         self._lifecycle = Lifecycle()
-        loader = (self._worker and self._worker.loader) or load_model
-        self._handler = ModelHandler(self._settings, self._lifecycle, loader)
+        loads = (self._worker and self._worker.loader) or loader(verified=self._settings.verify)
+        self._handler = ModelHandler(self._settings, self._lifecycle, loads)
         self._catch_signals()
         if self._worker is not None:
             self._worker.listen(self._lifecycle.request_stop)
@@ -150,7 +151,7 @@ class Process:
         try:
             await load
         except LoadError as error:
-            if not patient:
+            if not patient or isinstance(error, Tampered):
                 raise
             # The author's traceback is logged already, by the handler.
             logger.warning("%s; a Status within OMI_LOAD_GRACE=%gs loads it again", error, grace)

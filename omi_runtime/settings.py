@@ -241,6 +241,23 @@ class Settings:
         "Who has to have signed a client's certificate, a PEM file; others are refused.",
         default_text="anybody",
     )
+    verify: bool = setting(
+        "OMI_VERIFY",
+        False,
+        parse_switch,
+        SWITCH,
+        "Whether the model's files have to be those that omi.lock.json lists.",
+        default_text="off; in images on",
+    )
+    offline: bool = setting(
+        "OMI_OFFLINE",
+        False,
+        parse_switch,
+        SWITCH,
+        "Whether Python's sockets are refused what leaves the machine, and hubs' libraries are "
+        "told to stay offline.",
+        default_text="off; in images on",
+    )
     log_level: str = setting(
         "OMI_LOG_LEVEL",
         "info",

@@ -23,7 +23,10 @@ class OMIAdapter:
     opens_before_load: ClassVar[bool] = True
     serves_metrics: ClassVar[bool] = False
     probes: ClassVar[Probes] = Probes()
-    tools: ClassVar[Mapping[str, str]] = {"predict": "omi_grpc.client:run_files"}
+    tools: ClassVar[Mapping[str, str]] = {
+        "health": "omi_grpc.health:check",
+        "predict": "omi_grpc.client:run_files",
+    }
 
     def __init__(self, mount: Mount) -> None:
         from omi_grpc.servicer import ModzyModelServicer  # noqa: PLC0415

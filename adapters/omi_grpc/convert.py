@@ -62,6 +62,11 @@ def _error_text(error: OMIError) -> str:
     return f"{FAILED_ITEM}Exception Encountered: {error.message}"
 
 
+def _source(card: ModelCard) -> str:
+    """Where the model is from, as its author says; and which it is, if its files were locked."""
+    return "; ".join(filter(None, [card.source, card.identity if card.digest else ""]))
+
+
 def _card_message(card: ModelCard) -> pb.StatusResponse:
     features = card.features
     return pb.StatusResponse(
@@ -70,7 +75,7 @@ def _card_message(card: ModelCard) -> pb.StatusResponse:
             model_version=card.version,
             model_author=card.author,
             model_type=card.kind,
-            source=card.source,
+            source=_source(card),
         ),
         description=pb.ModelDescription(
             summary=card.summary,

@@ -29,7 +29,10 @@ class KServeAdapter:
     opens_before_load: ClassVar[bool] = False
     serves_metrics: ClassVar[bool] = True
     probes: ClassVar[Probes] = Probes(ready="/v2/health/ready", live="/v2/health/live")
-    tools: ClassVar[Mapping[str, str]] = {"manifest": "omi_kserve.manifest:render"}
+    tools: ClassVar[Mapping[str, str]] = {
+        "health": "omi_kserve.health:check",
+        "manifest": "omi_kserve.manifest:render",
+    }
 
     def __init__(self, mount: Mount) -> None:
         # The services can only be made around a loaded model, but imported meanwhile.

@@ -28,6 +28,7 @@ from omi_runtime.errors import (
     NotOffered,
     OMIError,
 )
+from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.signature import Bytes, Field, Json, Signature, Tensor, Text
 
@@ -166,6 +167,8 @@ def model_metadata(card: ModelCard, signature: Signature) -> dict[str, Any]:
     """
     said = {name: getattr(card, name) for name in _PROPERTIES}
     properties = {name: text for name, text in said.items() if text and text != card.name}
+    if card.digest:
+        properties[MODEL_KEY] = card.identity
     return {
         "name": card.name,
         **({"versions": [card.version]} if card.version else {}),

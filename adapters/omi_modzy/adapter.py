@@ -24,7 +24,10 @@ class ModzyAdapter:
     opens_before_load: ClassVar[bool] = True
     serves_metrics: ClassVar[bool] = True
     probes: ClassVar[Probes] = Probes(ready="/status")
-    tools: ClassVar[Mapping[str, str]] = {"manifest": "omi_modzy.manifest:render"}
+    tools: ClassVar[Mapping[str, str]] = {
+        "health": "omi_modzy.health:check",
+        "manifest": "omi_modzy.manifest:render",
+    }
 
     def __init__(self, mount: Mount) -> None:
         from omi_modzy.routes import make_app  # noqa: PLC0415

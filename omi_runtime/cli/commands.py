@@ -9,7 +9,9 @@ import orjson
 
 from omi_runtime import __version__, launch
 from omi_runtime.cli import report
+from omi_runtime.cli.health import health_command
 from omi_runtime.cli.loaded import MODEL_HELP, fail, with_model
+from omi_runtime.cli.lock import lock_command
 from omi_runtime.cli.manifest import manifest_command
 from omi_runtime.cli.predict import predict_command
 from omi_runtime.cli.run import run_command
@@ -55,6 +57,8 @@ def describe(model: str | None, *, as_json: bool) -> None:
     click.echo(with_model(model, card_of))
 
 
+omi.add_command(health_command)
+omi.add_command(lock_command)
 omi.add_command(predict_command)
 omi.add_command(manifest_command)
 omi.add_command(run_command)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
-from omi_runtime import environment, logs
+from omi_runtime import environment, logs, offline
 from omi_runtime.errors import StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle
@@ -25,6 +25,8 @@ def with_model(model: str | None, ask: Callable[[ModelHandler], Awaitable[T]]) -
 
     async def run() -> T:
         settings = environment.read(Settings)
+        if settings.offline:
+            offline.enforce()
         logs.configure("warning", settings.log_format)
         handler = ModelHandler(settings, Lifecycle())
         await handler.load()

@@ -20,6 +20,7 @@ from omi_runtime.endpoint import OK, Endpoint
 from omi_runtime.errors import ErrorCode, InternalError, InvalidRequest, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.memory import overloaded
+from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.request import RequestContext
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,6 @@ class _Calls:
     def begin(self, context: ServicerContext) -> Call:
         call = Call(self.handler, self.interface, self.method, context)
         self.endpoint.begin(call.context)
-        context.set_trailing_metadata((("x-request-id", call.context.id),))
         return call
 
     def end(self, call: Call) -> None:
@@ -136,12 +136,19 @@ class _Calls:
         self.endpoint.sent(len(data))
         return data
 
+    def sign(self, context: ServicerContext, call: Call) -> None:
+        """Say which request is answered, and by which model once that is known."""
+        told = (("x-request-id", call.context.id),)
+        identity = self.handler.identity
+        context.set_trailing_metadata((*told, (MODEL_KEY, identity)) if identity else told)
+
     async def fail(self, context: ServicerContext, call: Call, error: Exception) -> NoReturn:
         error = overloaded(error)
         if not isinstance(error, OMIError):
             logger.error("%s failed", self.method, exc_info=error)
             error = InternalError()
         call.context.failed(error)
+        self.sign(context, call)
         await context.abort(self.service.statuses[error.code], error.message)
         raise error  # never: abort raises
 
@@ -165,6 +172,7 @@ def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
         try:
             response = await method.answer(_checked(message), call)
             data = calls.serialized(response)
+            calls.sign(context, call)
             call.context.code = call.context.code or OK
             return data
         except Exception as error:  # noqa: BLE001 - the service's table maps every exception
@@ -177,6 +185,7 @@ def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
         try:
             async for response in method.answer(_checked(message), call):
                 yield calls.serialized(response)
+            calls.sign(context, call)
             call.context.code = call.context.code or OK
         except Exception as error:  # noqa: BLE001 - the service's table maps every exception
             await calls.fail(context, call, error)

@@ -13,6 +13,7 @@ import uvicorn
 
 from omi_runtime import tls
 from omi_runtime.adapter import Port
+from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.transport.http import Dispatcher
 from omi_runtime.transport.http_protocol import HTTPProtocol
 from omi_runtime.transport.sockets import bind
@@ -51,6 +52,8 @@ class HTTPServer:
         self._port = port
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._handler = app.handler
+        self._signing: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Bind and accept; returns the port.
@@ -69,25 +72,37 @@ class HTTPServer:
         if not started.done():
             started.cancel()
             self._serving.result()
+        self._signing = asyncio.create_task(self._sign())
         return int(sock.getsockname()[1])
 
     async def stop(self, grace: float) -> None:
         """Close the listener and idle connections, finish requests for up to `grace` seconds."""
         if self._server is None or self._serving is None:
             return
-        state = self._server.server_state
+        if self._signing is not None:
+            self._signing.cancel()
         # Clients are told to go with their next answer; an idle connection that is closed at once
-        # may have a request on its way already, which would be lost. The lists are uvicorn's own:
-        # the headers of answers now, and from its next tick on.
-        for headers in (state.default_headers, self._config.encoded_headers):
-            headers.append((b"connection", b"close"))
+        # may have a request on its way already, which would be lost.
+        self._add_header(b"connection", b"close")
         self._server.stop_accepting()
-        lingering = min(grace, LINGERING_SECONDS) if state.connections else 0.0
+        lingering = min(grace, LINGERING_SECONDS) if self._server.server_state.connections else 0.0
         await asyncio.sleep(lingering)
         # uvicorn takes whole seconds in its types, and any number in its code.
         self._config.timeout_graceful_shutdown = grace - lingering  # type: ignore[assignment]
         self._server.should_exit = True
         await self._serving
+
+    async def _sign(self) -> None:
+        """Have every answer say which model it is from, as soon as that is known."""
+        handler = self._handler
+        await handler.lifecycle.wait_for(lambda _: bool(handler.identity))
+        self._add_header(MODEL_KEY.encode(), handler.identity.encode())
+
+    def _add_header(self, name: bytes, value: bytes) -> None:
+        """To every answer. The lists are uvicorn's own: now, and from its next tick on."""
+        assert self._server is not None, "it has started"
+        for headers in (self._server.server_state.default_headers, self._config.encoded_headers):
+            headers.append((name, value))
 
 
 class _Server(uvicorn.Server):

@@ -72,6 +72,7 @@ class ModzyClient(HTTPClient):
 
     def _job(self, files: dict[str, bytes], *, explain: bool) -> Outcome:
         with tempfile.TemporaryDirectory(dir=self.directory) as place:
+            Path(place).chmod(0o777)  # the server may be another user
             source, target = Path(place, "in"), Path(place, "out", "deep")
             source.mkdir()
             for name, data in files.items():

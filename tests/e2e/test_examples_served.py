@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import Answer, KServeV1Client, KServeV2Client, ModzyClient, OMIClient, Spec
-from clients.process import EXAMPLES, PATIENCE, until
+from clients import KServeV1Client, KServeV2Client, ModzyClient, OMIClient
+from clients.examples import SPECS, expected
+from clients.process import PATIENCE, until
 
-SPECS = {
-    "iris": Spec(str(EXAMPLES / "iris"), "iris", {"measurements": "FP32"}, {"species": "INT64"}),
-    "colours": Spec(str(EXAMPLES / "colours"), "colours", {"image": "bytes"}, {"palette": "json"}),
-    "entities": Spec(str(EXAMPLES / "entities"), "entities", {"text": "text"}, {"output": "json"}),
-}
 WIRES = (OMIClient, KServeV1Client, KServeV2Client, ModzyClient)
-
-
-def expected(spec: Spec) -> tuple[list[dict[str, Any]], list[Answer], list[Any]]:
-    """Items, their answers and their explanations, from expected.json."""
-    content = json.loads(Path(spec.source, "expected.json").read_bytes())
-    items = [
-        {
-            name: Path(spec.source, value["file"]).read_bytes() if "file" in value else value
-            for name, value in request.items()
-        }
-        for request in content["requests"]
-    ]
-    answers = [Answer(outputs) for outputs in content["answers"]]
-    return items, answers, content.get("explanations", [])
 
 
 @pytest.mark.parametrize("example", SPECS)

@@ -1,0 +1,122 @@
+"""Every example's image, on every interface, as hardened as can be: it predicts and ends with 0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from clients import KServeV1Client, KServeV2Client, ModzyClient, OMIClient
+from clients.base import Client, Failure, Spec
+from clients.examples import SPECS, expected
+from clients.process import Finished
+
+from containers.images import Images
+from containers.podman import HARDENED, Container, attempt, inspect, podman
+
+INTERFACES: dict[str, tuple[type[Client], ...]] = {
+    "omi": (OMIClient,),
+    "kserve": (KServeV1Client, KServeV2Client),
+    "modzy": (ModzyClient,),
+}
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    """Files that a container can read and write; the Modzy wire names them by their path."""
+    tmp_path.chmod(0o777)
+    return tmp_path
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+@pytest.mark.parametrize("example", SPECS)
+def test_expected_answers(images: Images, jobs: Path, example: str, interface: str) -> None:
+    spec = SPECS[example]
+    items, answers, _ = expected(spec)
+    image = images.model(example)
+    with Container(image, interface, options=[f"--volume={jobs}:{jobs}"]) as container:
+        port = container.port
+        for wire in INTERFACES[interface]:
+            if "bytes" in spec.inputs.values() and not wire.carries_bytes:
+                continue
+            with wire(port, spec, jobs) as client:
+                container.wait_for(client.ready)
+                assert client.infer(items) == answers
+        assert container.stop() == 0, container.log
+        assert "Traceback" not in container.log
+
+
+def test_the_image_knows_what_to_do_without_being_told(images: Images) -> None:
+    image = images.model("entities")
+    content = inspect(image)
+    config = content["Config"]
+    assert config["Entrypoint"] == ["omi"]
+    assert config["Cmd"] == ["serve"]
+    assert config["User"] == "10001:0"
+    assert config["StopSignal"] in ("SIGTERM", "15")
+    assert "8080/tcp" in config["ExposedPorts"]
+    assert content["Healthcheck"]["Test"] == ["CMD", "omi", "health"]
+    described = podman("run", "--rm", *HARDENED, "--network=none", image, "describe")
+    assert described.startswith("entities 1.0.0")
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_health_is_the_interfaces_own_word(images: Images, interface: str) -> None:
+    # As another user than the image's, in the network of nobody.
+    with Container(images.model("entities"), interface, options=["--network=none"]) as container:
+        container.wait_for(lambda: container.health().code == 0)
+        podman("kill", "--signal=STOP", container.id)
+        unwell = podman_exec(container, "--timeout=1")
+        assert unwell.code == 1
+        assert "not ready" in unwell.err
+        podman("kill", "--signal=CONT", container.id)
+        assert podman_exec(container).out == f"{interface}: ready\n"
+        assert container.stop() == 0
+
+
+def podman_exec(container: Container, *arguments: str) -> Finished:
+    return attempt("exec", container.id, "omi", "health", *arguments)
+
+
+def test_without_a_model_there_is_a_line_that_says_so(images: Images) -> None:
+    done = attempt("run", "--rm", "--network=none", images.runtime)
+    assert done.code == 2
+    assert "has no model.py" in done.err
+
+
+@pytest.mark.parametrize("interface", ["omi", "kserve"])
+def test_a_changed_file_is_named_and_ends_the_container(images: Images, interface: str) -> None:
+    image = images.model("entities")
+    changed = images.context("entities") / "changed.py"
+    changed.write_text((images.context("entities") / "model.py").read_text() + "# harmless\n")
+    options = [f"--volume={changed}:/model/model.py:ro"]
+    with Container(image, interface, options=options) as container:
+        assert container.wait() == 3
+        assert "model.py was changed" in container.log
+    with Container(image, interface, options=options, OMI_VERIFY="0") as container:
+        container.wait_for(lambda: container.health().code == 0)
+
+
+CALLER = """
+import socket, urllib.request
+from omi_runtime import Model
+class Caller(Model):
+    version = "1.0.0"
+    def predict(self, text: str) -> str:
+        return urllib.request.urlopen("http://192.0.2.1/" + text, timeout=1).read().decode()
+"""
+
+
+def test_a_model_that_calls_out_is_refused_and_named(images: Images, tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(CALLER)
+    tmp_path.chmod(0o755)
+    spec = Spec(str(tmp_path), "caller", {"text": "text"}, {"output": "text"})
+    options = [f"--volume={tmp_path}:/model:ro"]
+    with Container(images.runtime, options=options) as container:
+        with KServeV1Client(container.port, spec, tmp_path) as client:
+            container.wait_for(client.ready)
+            (outcome,) = client.infer([{"text": "weights"}])
+        assert isinstance(outcome, Failure)
+        assert "/model/model.py, line 7 in predict" in outcome.message
+        assert "192.0.2.1:80" in outcome.message
+        assert "there is no omi.lock.json" in container.log
+        assert container.stop() == 0
