@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from omi_runtime.adapter import Choice, ManifestRequest, Port
+from omi_runtime.adapter import Choice, ManifestRequest, Port, metrics_port
 from omi_runtime.errors import SettingsError
 from omi_runtime.metadata import parse_span
 
@@ -257,6 +257,9 @@ def _named_ports(request: ManifestRequest) -> Iterator[tuple[str, str, Port]]:
                 spoken,
                 _known(port),
             )
+    metrics = metrics_port(request.settings, request.choices)
+    if metrics is not None:
+        yield "http-metrics", "http", _known(metrics)
 
 
 def _known(port: Port) -> Port:

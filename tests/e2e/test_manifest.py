@@ -54,7 +54,8 @@ def validate(content: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("interface", ["omi", "kserve", "modzy", "kserve,omi"])
 def test_kubernetes_objects_are_what_the_api_takes(interface: str) -> None:
-    objects = manifest("kubernetes", IRIS, INTERFACE=interface, HTTP_PORT="8000")
+    settings = {"INTERFACE": interface, "HTTP_PORT": "8000", "OMI_METRICS_PORT": ""}
+    objects = manifest("kubernetes", IRIS, **settings)
     assert [one["kind"] for one in objects] == ["Deployment", "Service", "NetworkPolicy"]
     for one in objects:
         validate(one)
@@ -66,8 +67,11 @@ def test_kubernetes_objects_are_what_the_api_takes(interface: str) -> None:
     served = {port["port"] for port in objects[1]["spec"]["ports"]}
     let_in = {port["port"] for port in objects[2]["spec"]["ingress"][0]["ports"]}
     assert opened == served == let_in
-    assert opened >= {8000, 45000} if interface == "kserve,omi" else {8000}
+    assert opened >= ({8000, 45000} if interface == "kserve,omi" else {8000})
     names = {port["name"] for port in container_of(pod)["ports"]}
+    # Metrics have a port of their own where no interface has a place for them.
+    assert ("http-metrics" in names) == (interface == "omi")
+    assert (9090 in opened) == (interface == "omi")
     assert {port["targetPort"] for port in objects[1]["spec"]["ports"]} == names
 
 
