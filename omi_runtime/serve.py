@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from omi_runtime import limits, logs, machine
-from omi_runtime.adapter import Adapter, Choice, Mount, Port, metrics_port
+from omi_runtime.adapter import Adapter, Choice, Mount, metrics_port
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import loader
+from omi_runtime.metrics import Metrics
 from omi_runtime.provenance import Tampered
 from omi_runtime.settings import Settings
 from omi_runtime.worker import Worker
@@ -74,7 +75,8 @@ class Process:
         """Load, serve, wait for the stop event, drain; returns the exit code."""
         self._lifecycle = Lifecycle()
         loads = (self._worker and self._worker.loader) or loader(verified=self._settings.verify)
-        self._handler = ModelHandler(self._settings, self._lifecycle, loads)
+        metrics = Metrics(self._worker.page) if self._worker else None
+        self._handler = ModelHandler(self._settings, self._lifecycle, loads, metrics)
         self._catch_signals()
         if self._worker is not None:
             self._worker.listen(self._lifecycle.request_stop)
@@ -129,8 +131,8 @@ class Process:
         late = [adapter for adapter in adapters if adapter not in early]
         for adapter in early:
             await self._open(adapter)
-        if port := metrics_port(self._settings, self._choices):
-            self._open_side_port(port)
+        if may_be_early:
+            self._open_side_port()
         await self._loaded(load, patient=not late)
         if worker is not None and worker.loader is not None:
             from omi_runtime.preload import try_out  # noqa: PLC0415 - imported already
@@ -138,6 +140,8 @@ class Process:
             await try_out(self._handler)
         for adapter in late:
             await self._open(adapter)
+        if not may_be_early:
+            self._open_side_port()
         if worker is None or worker.pioneer:
             logger.info(limits.describe(self._settings))
             for adapter in adapters:
@@ -194,7 +198,13 @@ class Process:
             logger.info("stopped")
         return True
 
-    def _open_side_port(self, port: Port) -> None:
+    def _open_side_port(self) -> None:
+        if self._worker is not None:
+            port = self._worker.side_port
+        else:
+            port = metrics_port(self._settings, self._choices)
+        if port is None:
+            return
         from omi_runtime.transport.side_port import SidePort  # noqa: PLC0415 - kserve needs none
 
         required = self._settings.metrics_port is not None

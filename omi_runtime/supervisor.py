@@ -20,10 +20,12 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from omi_runtime import logs
-from omi_runtime.adapter import Choice
+from omi_runtime.adapter import Choice, Port, metrics_port
+from omi_runtime.board import Board
 from omi_runtime.errors import LoadError, SettingsError, StartupError
 from omi_runtime.places import CRASHES, Place, describe_end
 from omi_runtime.settings import Settings
@@ -60,6 +62,8 @@ class Supervisor:
         self._places = [Place(number) for number in range(1, settings.workers + 1)]
         self._selector = selectors.DefaultSelector()
         self._ports = HeldPorts(settings.host)
+        self._side_port: Port | None = None
+        self._board = Board(settings.workers)
         self._loader: Loader | None = None
         self._proven = False
         self._stopping_until: float | None = None
@@ -91,10 +95,21 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end_at_once)
         self.choices = [self._ports.hold(choice) for choice in self.choices]
+        self._side_port = self._hold_side_port()
         if self._settings.preload:
             from omi_runtime.preload import preload  # noqa: PLC0415 - it brings numpy
 
             self._loader = preload(self._settings)
+
+    def _hold_side_port(self) -> Port | None:
+        port = metrics_port(self._settings, self.choices)
+        try:
+            return port and self._ports.share(port)
+        except LoadError as error:
+            if self._settings.metrics_port is not None:
+                raise
+            logger.warning("no metrics: %s; OMI_METRICS_PORT=0 does without", error)
+            return None
 
     def _turn(self) -> int | Worker | None:
         """Start what is due, wait until something happens and see to it; the outcome, if any."""
@@ -115,9 +130,7 @@ class Supervisor:
         """A new process for a place; what it returns in that process is for `run` to return."""
         place.due = None
         try:
-            forked = fork(
-                place.number, pioneer=not self._proven, loader=self._loader, leave=self._leave
-            )
+            forked = fork(partial(self._worker, place), self._leave)
         except OSError as error:
             self._lost(place, f"could not be started: {error}")
             return None
@@ -130,6 +143,15 @@ class Supervisor:
         self._selector.register(forked.stderr, selectors.EVENT_READ, lambda: self._relay(forked))
         logger.debug("worker %d is process %d", place.number, forked.pid)
         return None
+
+    def _worker(self, place: Place, line: Line) -> Worker:
+        return Worker(
+            line,
+            page=self._board.pages[place.number - 1],
+            side_port=self._side_port,
+            pioneer=not self._proven,
+            loader=self._loader,
+        )
 
     def _leave(self) -> None:
         """In a new process: let go of what is the supervisor's."""

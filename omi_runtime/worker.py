@@ -22,6 +22,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from omi_runtime.adapter import Port
+    from omi_runtime.board import Page
     from omi_runtime.loading import Loader
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -82,15 +84,25 @@ class Worker:
     """This process is a worker: its end of the line, and what sets it apart.
 
     Attributes:
-        number: of its place among the workers, from 1; a successor has the same.
+        page: where it counts, which the other workers can read; a successor takes it over.
+        side_port: for metrics and probes, shared by all workers; None is none.
         pioneer: no worker has been ready yet. Only then do ports open before the load where the
             interface wants it, and does a failed load wait for somebody to ask for another.
         loader: gives the model that was loaded before the fork; None if this process is to load it.
     """
 
-    def __init__(self, number: int, line: Line, *, pioneer: bool, loader: Loader | None) -> None:
-        self.number = number
+    def __init__(
+        self,
+        line: Line,
+        *,
+        page: Page,
+        side_port: Port | None,
+        pioneer: bool,
+        loader: Loader | None,
+    ) -> None:
         self._line = line
+        self.page = page
+        self.side_port = side_port
         self.pioneer = pioneer
         self.loader = loader
 
@@ -188,15 +200,11 @@ def end_at_once(*_: object) -> None:
     os._exit(0)
 
 
-def fork(
-    number: int, *, pioneer: bool, loader: Loader | None, leave: Callable[[], None]
-) -> Child | Worker:
+def fork(make: Callable[[Line], Worker], leave: Callable[[], None]) -> Child | Worker:
     """Become two processes: a `Child` in the one that called, a `Worker` in the new one.
 
     Args:
-        number: see `Worker`.
-        pioneer: see `Worker`.
-        loader: see `Worker`.
+        make: makes the worker around its end of the line.
         leave: called in the new process, to let go of what is the supervisor's.
     """
     ours, theirs = socket.socketpair()
@@ -209,15 +217,15 @@ def fork(
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            for signal_number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(signal_number, end_at_once)  # until `serve` has its own way to stop
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, end_at_once)  # until `serve` has its own way to stop
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             leave()
             ours.close()
             os.dup2(writing, 2)
             os.close(writing)
             os.close(reading)
-            return Worker(number, Line(theirs), pioneer=pioneer, loader=loader)
+            return make(Line(theirs))
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     theirs.close()

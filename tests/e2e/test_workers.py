@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from clients import KServeGRPCClient, KServeV1Client, ModzyClient, OMIClient, process, until
 from clients.process import reserved_port
@@ -79,6 +81,37 @@ def test_one_worker_has_no_supervisor(crew: Any) -> None:
     with crew.client(ModzyClient) as client:
         assert who(client) == crew.server.process.pid
     assert "supervis" not in crew.server.log
+
+
+@pytest.mark.parametrize("wire", [KServeV1Client, OMIClient], ids=lambda wire: wire.wire)
+def test_each_worker_tells_what_all_have_counted(crew: Any, wire: Any) -> None:
+    with reserved_port() as side_port:
+        crew = crew(wire.interface, OMI_METRICS_PORT=side_port if wire is OMIClient else "")
+        crew.wait_until_ready(2)
+        port = side_port if wire is OMIClient else wire.port_of(crew.server)
+
+        def answered() -> float:
+            with httpx.Client(trust_env=False) as scraper:
+                text = scraper.get(f"http://127.0.0.1:{port}/metrics").text
+            pattern = r'^omi_requests_total\{(?=[^}]*method="[^"]*(?:predict|Run)")[^}]*\} ([\d.]+)'
+            return sum(map(float, re.findall(pattern, text, re.MULTILINE)))
+
+        with crew.one_client_each(wire) as clients:
+            before = answered()
+            assert before >= 2, "they have been asked"
+            for client in clients.values():
+                assert isinstance(ask(client, WHO), int)
+            assert {answered() for _ in range(8)} == {before + 2}, "whoever answers"
+            os.kill(min(clients), signal.SIGKILL)
+            crew.server.wait_for_log("ended by SIGKILL")
+            assert answered() == before + 2, "what a dead one has counted stays"
+
+
+def test_a_metrics_port_in_use(crew: Any) -> None:
+    with process.taken_port() as port:
+        crew = crew("omi", OMI_METRICS_PORT=port)
+        assert crew.server.wait() == 3
+    assert crew.server.lines[-1].startswith(f"omi: port {port} (OMI_METRICS_PORT) is in use")
 
 
 def test_nobody_may_change_the_model_of_one_worker(crew: Any) -> None:
