@@ -111,6 +111,13 @@ class Diary(Totals):
         return super().predict(pair)
 
 
+class Echo(Model):
+    """Gives back the bytes that it gets."""
+
+    def predict(self, data: bytes) -> Annotated[bytes, Bytes(name="echo")]:
+        return data
+
+
 class HangingClose(Totals):
     """Never gives back what it took."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -22,6 +23,7 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.memory import overloaded
 from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.request import RequestContext
+from omi_runtime.transport import encodings
 
 logger = logging.getLogger(__name__)
 
@@ -129,11 +131,13 @@ class _Calls:
     def end(self, call: Call) -> None:
         self.endpoint.end(call.context)
 
-    def serialized(self, message: Message) -> bytes:
-        """The answer's bytes; gRPC itself would have no words for one that is too large."""
+    async def serialize(self, message: Message, context: ServicerContext) -> bytes:
+        """An answer's bytes, made here: gRPC has no words for one that is too large."""
         data = message.SerializeToString()
         limits.check_response(len(data), self.handler.settings)
         self.endpoint.sent(len(data))
+        if len(data) >= encodings.WORTH_BYTES:
+            await _compress(context)
         return data
 
     def sign(self, context: ServicerContext, call: Call) -> None:
@@ -151,6 +155,29 @@ class _Calls:
         self.sign(context, call)
         await context.abort(self.service.statuses[error.code], error.message)
         raise error  # never: abort raises
+
+
+async def _compress(context: ServicerContext) -> None:
+    """Have gRPC compress the call's answers, if its metadata ask for it as HTTP's header does.
+
+    Every gRPC client says that it can read gzip, and none is asked whether it wants to: of
+    numbers it saves half, and takes twenty times as long as all else.
+    """
+    for key, value in context.invocation_metadata() or ():
+        if key != "accept-encoding":
+            continue
+        coding = encodings.accepted(str(value).encode("latin-1", "replace"))
+        if coding:
+            with suppress(RuntimeError):  # the first answer of a stream was small, and has gone
+                context.set_compression(_COMPRESSIONS[coding])
+                # grpc.aio forgets it unless these are sent by name.
+                await context.send_initial_metadata(())
+
+
+_COMPRESSIONS: Final = {
+    "gzip": grpc.Compression.Gzip,
+    "deflate": grpc.Compression.Deflate,
+}
 
 
 def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
@@ -171,7 +198,7 @@ def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
         call = calls.begin(context)
         try:
             response = await method.answer(_checked(message), call)
-            data = calls.serialized(response)
+            data = await calls.serialize(response, context)
             calls.sign(context, call)
             call.context.code = call.context.code or OK
             return data
@@ -184,7 +211,7 @@ def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
         call = calls.begin(context)
         try:
             async for response in method.answer(_checked(message), call):
-                yield calls.serialized(response)
+                yield await calls.serialize(response, context)
             calls.sign(context, call)
             call.context.code = call.context.code or OK
         except Exception as error:  # noqa: BLE001 - the service's table maps every exception

@@ -21,6 +21,11 @@ _OPTIONS: Final = (
     # Clients behind load balancers ping idle connections; gRPC's default cuts them off for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Balancers forget connections that are silent for a minute or more, often without a word:
+    # pings keep them, and tell when a client has vanished, whose calls then end.
+    ("grpc.keepalive_time_ms", 45_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 _LARGEST_MESSAGE: Final = 2**31 - 1
