@@ -111,6 +111,18 @@ class Diary(Totals):
         return super().predict(pair)
 
 
+class Ledger(Model):
+    """Add two numbers, one pair at a time; writes the second of each that it sees into `calls`."""
+
+    def predict(self, pair: Pair) -> Totals_:
+        with mark("calls").open("a") as calls:
+            calls.write(f"{pair[1]:g}\n")
+        if pair[0] == HOLD:
+            mark("holding").touch()
+            _wait_for(mark("release"))
+        return pair.sum(dtype="f4")
+
+
 class Echo(Model):
     """Gives back the bytes that it gets."""
 
