@@ -123,6 +123,17 @@ class Ledger(Model):
         return pair.sum(dtype="f4")
 
 
+class Patient(Model):
+    """Takes as many seconds as the second number says; several at once."""
+
+    thread_safe = True
+
+    def predict(self, pair: Pair) -> Totals_:
+        mark(f"begun-{pair[0]:g}").touch()
+        time.sleep(float(pair[1]))
+        return pair.sum(dtype="f4")
+
+
 class Echo(Model):
     """Gives back the bytes that it gets."""
 

@@ -52,6 +52,30 @@ def _stop_with_five_in_flight(
     assert "Traceback" not in server.log
 
 
+@per_interface
+def test_twenty_at_once_lose_nothing_and_readiness_goes_first(
+    start: Any, marks: Path, later: Any
+) -> None:
+    server, client = start("Patient", OMI_THREADS="20", OMI_DRAIN_DELAY="0.5")
+    until(client.ready, "the model has loaded")
+    waiting = [later(lambda i=i: client.infer([{"pair": [float(i), 2.0]}])) for i in range(20)]
+    until(lambda: len(list(marks.glob("begun-*"))) == 20, "all twenty run")
+    server.signal()
+    signalled = time.monotonic()
+    last_ready = signalled
+    while True:
+        asked = time.monotonic()
+        if not client.ready():
+            break
+        last_ready = asked
+    assert last_ready - signalled < 0.1, "whoever asks later is told that it stops"
+    assert not any(answer.done for answer in waiting), "while all of them still run"
+    answers = [answer() for answer in waiting]
+    assert answers == [[Answer({"total": i + 2.0})] for i in range(20)]
+    assert server.wait() == 0
+    assert "Traceback" not in server.log
+
+
 @stopping
 def test_a_refused_stop_stops_nothing(start: Any) -> None:
     server, client = start(OMI_ALLOW_SHUTDOWN="off")
