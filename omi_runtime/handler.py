@@ -7,11 +7,11 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from omi_runtime.batch import Batch, Result, Row, group_rows
+from omi_runtime.batch import Batch, Part, Result, Row, group_rows
 from omi_runtime.card import ModelCard
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError, StartupError
@@ -35,6 +35,9 @@ from omi_runtime.validation import (
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+MANY_ROWS: Final = 1_000
+"""Grouped on a thread: more take longer than a probe should have to wait."""
 
 ASYNC_THREADS: Final = 32
 """How many calls of an async predict may be under way; each is awaited by one thread."""
@@ -309,9 +312,11 @@ class ModelHandler:
         signature = self._signature
         if signature is None:
             signature = await self.loaded(request)
-        parts, errors = group_rows([check_names(row, signature) for row in rows])
-        for part in parts:
-            check_tensors(part.batch, signature)
+        rows = list(rows)
+        if len(rows) < MANY_ROWS:
+            parts, errors = _group(rows, signature)
+        else:
+            parts, errors = await asyncio.to_thread(_group, rows, signature)
         self.metrics.failed(errors.values())
         assert self._runner is not None, "it comes with the signature"
         batches = [self._runner.arrange(part.batch) for part in parts]
@@ -429,6 +434,16 @@ class ModelHandler:
         if offered != wanted:
             logger.info("explanation or drift was asked for, which %s does not have", self.name)
         return offered if any(offered) else NOTHING_MORE
+
+
+def _group(
+    rows: Sequence[Row | OMIError], signature: Signature
+) -> tuple[list[Part], dict[int, OMIError]]:
+    """Rows as batches of what is alike, checked; and the errors of those that are none."""
+    parts, errors = group_rows([check_names(row, signature) for row in rows])
+    for part in parts:
+        check_tensors(part.batch, signature)
+    return parts, errors
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

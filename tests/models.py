@@ -134,6 +134,19 @@ class Patient(Model):
         return pair.sum(dtype="f4")
 
 
+class Sums(Model):
+    """Add two inputs; takes no time, so that reading and writing are all there is."""
+
+    max_batch_size = 4096
+
+    def predict(
+        self,
+        first: Annotated[np.ndarray, Tensor("FP32")],
+        second: Annotated[np.ndarray, Tensor("FP32")],
+    ) -> Totals_:
+        return first + second
+
+
 class Echo(Model):
     """Gives back the bytes that it gets."""
 

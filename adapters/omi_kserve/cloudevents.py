@@ -113,6 +113,7 @@ class _Unwrapped(Request):
     def __init__(self, request: Request, data: bytes) -> None:
         self.headers = request.headers | {b"content-type": JSON_HEADER[1]}
         self.context = request.context
+        self.size = len(data)
         self._data = data
 
     async def body(self) -> bytes:

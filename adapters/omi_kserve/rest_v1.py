@@ -41,15 +41,16 @@ class V1Routes:
         check_json_media_type(request)
         handler = self._handler
         signature = handler.signature
-        items = convert_v1.read_request(
-            await request.body(), signature, bare_base64=self._bare_base64
+        items = await request.read(
+            convert_v1.read_request, signature, bare_base64=self._bare_base64
         )
         result: Result
         if isinstance(items, Batch):
             result = await handler.infer(items, wanted, request.context)
         else:
             result = await handler.infer_rows(items, wanted, request.context)
-        body = convert_v1.write_response(
+        body = await request.write(
+            convert_v1.write_response,
             result,
             signature,
             handler.name,

@@ -18,7 +18,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from omi_runtime import limits
 from omi_runtime.endpoint import OK, Endpoint
@@ -29,6 +29,9 @@ from omi_runtime.memory import overloaded
 from omi_runtime.request import RequestContext
 from omi_runtime.transport import encodings
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -37,6 +40,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 """What float() reads beyond that (signs, exponents, nan) is more likely a mistake than meant."""
+
+LARGE_BYTES: Final = 262_144
+"""Of JSON: it takes a few milliseconds to parse."""
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
 
@@ -125,6 +131,24 @@ class Request:
         if encoding is None:
             return body
         return await encodings.decoded(body, encoding, self._settings)
+
+    async def read(
+        self, parse: Callable[Concatenate[bytes, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """What a pure function makes of the body: of a large one on a thread.
+
+        JSON of some megabytes takes longer than a probe should have to wait.
+        """
+        body = await self.body()
+        if len(body) >= LARGE_BYTES:
+            return await asyncio.to_thread(parse, body, *arguments, **named)
+        return parse(body, *arguments, **named)
+
+    async def write(self, encode: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """What a pure function makes of the result: on a thread, if `read` had a large body."""
+        if self.size >= LARGE_BYTES:
+            return await asyncio.to_thread(encode, *arguments, **named)
+        return encode(*arguments, **named)
 
     async def _received(self) -> bytes:
         message = await self._receive()

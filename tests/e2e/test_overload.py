@@ -38,7 +38,7 @@ def resident(pid: int) -> int:
 @asynccontextmanager
 async def http_caller(port: int) -> AsyncIterator[Call]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = json.dumps({"instances": [[SLEEP, 0.01]]}).encode() + PADDING
+    body = json.dumps({"instances": [[SLEEP, 0.1]]}).encode() + PADDING
     head = f"POST /v1/models/totals:predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}"
     request = head.encode() + b"\r\n\r\n" + body
 
@@ -60,7 +60,7 @@ def grpc_caller(channel: grpc.aio.Channel) -> Call:
     run = channel.unary_unary(
         "/ModzyModel/Run", pb.RunRequest.SerializeToString, pb.RunResponse.FromString
     )
-    item = pb.InputItem(input={"pair": json.dumps([SLEEP, 0.01]).encode() + PADDING})
+    item = pb.InputItem(input={"pair": json.dumps([SLEEP, 0.1]).encode() + PADDING})
 
     async def call() -> str:
         return str((await run(pb.RunRequest(inputs=[item]))).status_code)
@@ -106,7 +106,7 @@ async def test_memory_stays_flat_at_ten_times_the_capacity(
         told = await offer(callers, SECONDS)
         after = resident(server.process.pid)
     assert set(told) == {"200", "503"}
-    assert told["200"] + told["503"] >= 10 * told["200"], told
+    assert told["503"] >= 9 * told["200"], told
     assert after < 1.05 * before + 2**20, f"{before} bytes, then {after}"
     server.signal()
     assert await asyncio.to_thread(server.wait) == 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from clients import (
     MODELS,
@@ -62,3 +63,24 @@ def test_probes_answer_while_a_prediction_runs(
     assert max(waits) < 0.75 * SECONDS
     for client in (v1, omi, modzy):
         client.close()
+
+
+def test_probes_answer_while_megabytes_of_json_are_read(servers: Any, later: Any) -> None:
+    server = servers(INTERFACE="kserve", OMI_MODEL=f"{MODELS}:Sums")
+    port = server.port("kserve")
+    pairs = ",".join(f'{{"first":{i}.25,"second":0.5}}' for i in range(80_000))
+    body = f'{{"instances":[{pairs}]}}'.encode()
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+
+        def post() -> float:
+            began = time.monotonic()
+            assert client.post("/v1/models/sums:predict", content=body).status_code == 200
+            return time.monotonic() - began
+
+        running = later(post)
+        waits = []
+        while not running.done:
+            began = time.monotonic()
+            assert client.get("/v2/health/live").status_code == 200
+            waits.append(time.monotonic() - began)
+        assert max(waits) < 0.75 * running()

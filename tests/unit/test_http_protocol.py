@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +20,14 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle
 from omi_runtime.settings import Settings
 from omi_runtime.transport import http_protocol
-from omi_runtime.transport.http import Dispatcher, Request, Response, Route, respond
+from omi_runtime.transport.http import (
+    LARGE_BYTES,
+    Dispatcher,
+    Request,
+    Response,
+    Route,
+    respond,
+)
 from omi_runtime.transport.http_server import HTTPServer
 
 LIMIT = 1000
@@ -37,6 +45,15 @@ class Served:
 
     async def echo(self, request: Request) -> Response:
         return Response(200, await request.body())
+
+    async def think(self, request: Request) -> Response:
+        """Whether reading and writing ran on the event loop's thread."""
+
+        def on_loop(_: Any) -> bool:
+            return threading.current_thread() is threading.main_thread()
+
+        read = await request.read(on_loop)
+        return Response(200, json.dumps([read, await request.write(on_loop, read)]).encode())
 
     async def large(self, _request: Request) -> Response:
         return Response(200, bytes(LIMIT + 1))
@@ -72,7 +89,7 @@ async def serving(**settings: Any) -> AsyncIterator[Served]:
     handler = ModelHandler(Settings(**({"max_request_bytes": LIMIT} | settings)), Lifecycle())
     routes = {
         f"/{name}": {"POST": Route(name, getattr(served, name))}
-        for name in ("echo", "large", "wait")
+        for name in ("echo", "large", "think", "wait")
     }
     app = Dispatcher(handler, "test", routes, fallback, on_error)
     server = HTTPServer(app, "127.0.0.1", Port(0, "a test"))
@@ -191,6 +208,14 @@ async def test_an_answer_over_the_limit_is_told_so() -> None:
         message = json.loads(body)["oops"]
         assert "1001 bytes" in message
         assert "OMI_MAX_RESPONSE_BYTES allows 1000" in message
+
+
+@pytest.mark.parametrize("size", [10, LARGE_BYTES])
+async def test_only_a_large_body_is_read_and_answered_on_a_thread(size: int) -> None:
+    async with serving(max_request_bytes=size) as served, connected(served) as client:
+        await client.say(post("think", bytes(size)))
+        on_loop = json.loads((await client.answer())[2])
+        assert on_loop == [size < LARGE_BYTES] * 2
 
 
 HEADS = {
