@@ -8,10 +8,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
+import fuzzing
 import grpc
 import pytest
 from golden_servers import Serve
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omi_kserve._pb import open_inference_pb2 as pb
 
@@ -29,13 +30,7 @@ ALLOWED = {
     grpc.StatusCode.INTERNAL,  # of a model that fails
 }
 
-bounded = settings(
-    max_examples=150,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+bounded = fuzzing.bounded(share=10)
 
 names = st.sampled_from(["prices", "pair", "count", "flag", "names", "customer", "document", "x"])
 parameters = st.dictionaries(
