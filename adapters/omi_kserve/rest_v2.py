@@ -45,7 +45,10 @@ class V2Routes:
         )
         result = await handler.infer(asked.infer.batch, asked.infer.wanted, request.context)
         outputs = write_outputs(asked.infer, result, signature, handler.name)
-        body = await request.write(write_response, asked, outputs, card, handler.settings.nan)
+        if header_length is None:
+            body = await request.write(write_response, asked, outputs, card, handler.settings.nan)
+        else:
+            body = write_response(asked, outputs, card, handler.settings.nan)
         return _response(body)
 
 
