@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from enum import Enum
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -41,12 +40,8 @@ FAREWELL_SECONDS: Final = 5.0
 and the reset may overtake the answer."""
 
 
-class _Stage(Enum):
-    """What of a request has arrived."""
-
-    NOTHING = 0
-    HEAD = 1
-    BODY = 2
+# What of a request has arrived: plain numbers, for every header asks, and an Enum's members cost.
+_NOTHING, _HEAD, _BODY = range(3)
 
 
 class HTTPProtocol(HttpToolsProtocol):
@@ -76,7 +71,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.app = self._answer
         self._running: RequestResponseCycle | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._stage = _Stage.NOTHING
+        self._stage = _NOTHING
         self._begun = False  # the request that arrives has a cycle of its own
         self._refused = False
         self._segment = 0  # bytes that have come in one piece
@@ -106,24 +101,24 @@ class HTTPProtocol(HttpToolsProtocol):
             return
         self._segment = len(data)
         super().data_received(data)
-        if self._stage is not _Stage.NOTHING:
+        if self._stage != _NOTHING:
             self._await_rest()
 
     def _await_rest(self) -> None:
         """A request has arrived in part."""
-        if self._stage is _Stage.HEAD:
+        if self._stage == _HEAD:
             self._head += self._segment
             if self._head > MAX_HEAD_BYTES:
                 self._refuse(_HEAD_TOO_LARGE)
         if self._watch is None and not self._refused:
-            self._watch_for(HEAD_SECONDS if self._stage is _Stage.HEAD else BODY_SECONDS)
+            self._watch_for(HEAD_SECONDS if self._stage == _HEAD else BODY_SECONDS)
 
     def _too_slow(self) -> None:
         """What was waited for is not there, or not enough of it."""
         self._watch = None
-        if self._stage is _Stage.NOTHING:
+        if self._stage == _NOTHING:
             self.transport.close()
-        elif self._stage is _Stage.HEAD:
+        elif self._stage == _HEAD:
             self._refuse(_HEAD_TOO_SLOW)
         elif self._is_held_back() or self._received - self._seen >= SLOWEST_BODY:
             self._seen = self._received
@@ -152,14 +147,14 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        self._stage = _Stage.HEAD
+        self._stage = _HEAD
         self._begun = False
         self._head = self._announced = self._received = self._seen = 0
         self._unwatch()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; or a trailer, which nobody here asks for."""
-        if self._stage is not _Stage.HEAD:
+        if self._stage != _HEAD:
             return
         name = name.lower()
         self.headers.append((name, value))
@@ -171,7 +166,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The whole head: it is answered from here on, while the body arrives."""
-        self._stage = _Stage.BODY
+        self._stage = _BODY
         self._unwatch()
         if self._refused:
             return
@@ -197,7 +192,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole request."""
-        self._stage = _Stage.NOTHING
+        self._stage = _NOTHING
         if self._refused:
             return
         self._unwatch()
