@@ -127,7 +127,7 @@ v1_bodies = (
 )
 
 
-@bounded(share=4)
+@bounded(share=10)
 @given(
     body=v1_bodies,
     content_type=content_types,
@@ -213,7 +213,7 @@ v2_bodies = (
 )
 
 
-@bounded(share=4)
+@bounded(share=10)
 @given(body=v2_bodies, content_type=content_types)
 def test_v2(body: bytes, content_type: str | None, server: Server) -> None:
     headers = {} if content_type is None else {"content-type": content_type}
@@ -260,7 +260,7 @@ golden_binary = [exchange for exchange in read("kserve_binary.http") if exchange
 lengths = st.integers(-1, 400).map(str) | st.sampled_from(["", " 2", "1e1", "0x10", "²", "9" * 40])
 
 
-@bounded
+@bounded(share=10)
 @given(
     body=binary_bodies | broken([to_bytes(exchange.body) for exchange in golden_binary]),
     length=lengths,
@@ -304,7 +304,7 @@ event_bodies = (
 )
 
 
-@bounded
+@bounded(share=10)
 @given(body=event_bodies, version=st.sampled_from(["", "1.0", "0.3", "2"]))
 def test_events(body: bytes, version: str, server: Server) -> None:
     path = f"/v1/models/{server.name}:predict"
@@ -330,7 +330,7 @@ generate_bodies = (
 )
 
 
-@bounded
+@bounded(share=10)
 @given(body=generate_bodies, content_type=content_types, stream=st.booleans())
 def test_generate(body: bytes, content_type: str | None, stream: bool, serve: Serve) -> None:
     server = serve("Words", "kserve")
@@ -345,7 +345,7 @@ def test_generate(body: bytes, content_type: str | None, stream: bool, serve: Se
     assert "Traceback" not in server.log
 
 
-@bounded
+@bounded(share=10)
 @given(body=st.binary(max_size=40) | values.map(as_json), verb=st.sampled_from(["load", "unload"]))
 def test_repository(body: bytes, verb: str, serve: Serve) -> None:
     server = serve("Words", "kserve")
