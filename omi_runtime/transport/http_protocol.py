@@ -150,7 +150,8 @@ class HTTPProtocol(HttpToolsProtocol):
         self._stage = _HEAD
         self._begun = False
         self._head = self._announced = self._received = self._seen = 0
-        self._unwatch()
+        if self._watch is not None:
+            self._unwatch()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; or a trailer, which nobody here asks for."""
@@ -167,7 +168,8 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The whole head: it is answered from here on, while the body arrives."""
         self._stage = _BODY
-        self._unwatch()
+        if self._watch is not None:
+            self._unwatch()
         if self._refused:
             return
         if len(self.headers) > MAX_HEADERS or (
@@ -195,7 +197,8 @@ class HTTPProtocol(HttpToolsProtocol):
         self._stage = _NOTHING
         if self._refused:
             return
-        self._unwatch()
+        if self._watch is not None:
+            self._unwatch()
         super().on_message_complete()
         if self.flow.read_paused and not self.pipeline:
             self.flow.resume_reading()  # or nobody would notice that the client has gone
