@@ -32,7 +32,7 @@ class Endpoint:
         probe: it only asks how the server is, so that the log has no line of it.
     """
 
-    __slots__ = ("_handler", "_probe", "_tells_all", "received", "sent", "traffic")
+    __slots__ = ("_handler", "_probe", "_tells_all", "_tracer", "received", "sent", "traffic")
 
     def __init__(
         self, handler: ModelHandler, interface: str, method: str, *, probe: bool = False
@@ -40,6 +40,7 @@ class Endpoint:
         self._handler = handler
         self._probe = probe
         self._tells_all = handler.settings.access_log
+        self._tracer = None if probe else handler.tracer
         self.traffic = handler.metrics.traffic(interface, method)
         self.received = self.traffic.received
         self.sent = self.traffic.sent
@@ -48,12 +49,16 @@ class Endpoint:
         """A request has come; call it in the request's own task."""
         WORKED_ON.set((request,))
         self.traffic.came()
+        if self._tracer is not None:
+            self._tracer.begin(request)
 
     def end(self, request: RequestContext) -> None:
         """It has its answer, and `request.code` says which; or its caller has gone."""
         code = request.code = request.code or CANCELLED
         seconds = time.monotonic() - request.started
         self.traffic.went(code, seconds)
+        if self._tracer is not None:
+            self._tracer.end(request, self._handler.name)
         if not self._probe and (self._tells_all or code not in _UNTOLD):
             self._log(request, code, seconds)
 

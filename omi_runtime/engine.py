@@ -23,11 +23,11 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Seque
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from omi_runtime.batch import Batch, Result
-from omi_runtime.errors import InternalError, Overloaded
+from omi_runtime.errors import InternalError, OMIError, Overloaded
 from omi_runtime.jobs import Chunk, Expiry, Job, Lines
 from omi_runtime.metrics import Metrics
 from omi_runtime.request import WORKED_ON, RequestContext
-from omi_runtime.runner import NOTHING_MORE, Wanted
+from omi_runtime.runner import NOTHING_MORE, Wanted, log_failures
 from omi_runtime.timings import Timings
 
 logger = logging.getLogger(__name__)
@@ -355,6 +355,11 @@ class Engine:
             merged = Batch.merge([batch.slice(start, stop) for _, batch, start, stop in chunk])
             WORKED_ON.set([job.request for job, _, _, _ in chunk])
             result = self._run_here(self._run, merged, chunk[0][0].wanted)
+            _log_failures(chunk, result)
+        except MemoryError:
+            logger.error("no memory for a batch of %d requests", len(chunk))  # noqa: TRY400 - no traceback
+            rows = sum(stop - start for _, _, start, stop in chunk)
+            result = Result.failed([Overloaded("out of memory; try again later")] * rows)
         except BaseException:
             # The runner turns an author's exceptions into item errors: this is a bug, or a
             # SystemExit raised by the model. The thread must live on, and the callers be answered.
@@ -401,6 +406,21 @@ class Engine:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the loop is closed: the process is being cut off
             logger.debug("an answer came after the event loop had ended")
+
+
+def _log_failures(chunk: Chunk, result: Result) -> None:
+    """On the model's thread, each under the id of the request that it is about."""
+    extras = [column for column in (result.explanation, result.drift) if column is not None]
+    if not result.errors and not extras:
+        return
+    offset = 0
+    for job, _, start, stop in chunk:
+        rows = range(offset, offset + stop - start)
+        offset = rows.stop
+        WORKED_ON.set([job.request])
+        log_failures(result.errors[row] for row in rows if row in result.errors)
+        for column in extras:
+            log_failures(column[row] for row in rows if isinstance(column[row], OMIError))
 
 
 def _answer(job: Job, result: Result | None) -> Result:

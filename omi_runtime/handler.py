@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from omi_runtime.batch import Batch, Part, Result, Row, group_rows
 from omi_runtime.card import ModelCard
@@ -32,6 +32,9 @@ from omi_runtime.validation import (
     no_rows,
 )
 
+if TYPE_CHECKING:
+    from omi_runtime.tracing import Tracer
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -52,6 +55,8 @@ class ModelHandler:
         settings: the core's.
         lifecycle: the process's.
         loader: where the model comes from.
+        metrics: where to count; by default nobody else counts there.
+        tracer: makes the spans, if there are traces.
     """
 
     def __init__(
@@ -60,8 +65,10 @@ class ModelHandler:
         lifecycle: Lifecycle,
         loader: Loader = load_model,
         metrics: Metrics | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
+        self.tracer = tracer
         self.settings = settings
         self.lifecycle = lifecycle
         self._load_model = loader
@@ -170,8 +177,11 @@ class ModelHandler:
         self._model, self._signature = model, signature
         loop = asyncio.get_running_loop()
         self._runner = Runner(model, signature, self._rules, loop)
+        run = self._runner.run
         self._engine.configure(
-            self._runner.run, max_batch_size=self._batch_limit(model), threads=self._threads(model)
+            run if self.tracer is None else self.tracer.traced(run),
+            max_batch_size=self._batch_limit(model),
+            threads=self._threads(model),
         )
         if self.lifecycle.state is State.LOADING:
             self.lifecycle.move(State.READY)

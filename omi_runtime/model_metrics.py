@@ -29,14 +29,16 @@ class _OfModel:
         self._lock = lock
         self._slots: dict[tuple[str, ...], int] = {}
 
-    def move(self, page: Page) -> None:
-        """Go on counting on another page, where this has left off."""
+    def move(self, page: Page, *, counts: bool = True) -> None:
+        """Go on on another page; with the counts so far, or without."""
         with self._lock:
             before, old = self._slots, self._page
             self._page, self._slots = page, {}
             for values, slot in before.items():
                 series = self.declared.series(*values)
                 new = self._slots[values] = page.slot(series)
+                if not counts and series.kind != "gauge":
+                    continue
                 for i in range(series.size):
                     page.values[new + i] += old.values[slot + i]
 
@@ -140,13 +142,13 @@ class ModelMetrics:
             raise ValueError(f"buckets of {name}: 1 to {MAX_BOUNDS} ascending numbers are needed")
         return self._make(Histogram, Metric(name, "histogram", text, tuple(labels), bounds))
 
-    def move(self, page: Page) -> None:
-        """Go on counting on the page of the process that serves."""
+    def move(self, page: Page, *, counts: bool = True) -> None:
+        """Go on on the page of the process that serves; with the counts so far, or without."""
         with self._lock:
             self._page = page
             metrics = list(self._metrics.values())
         for metric in metrics:
-            metric.move(page)
+            metric.move(page, counts=counts)
 
     def _make(self, kind: type[M], declared: Metric) -> M:
         _check(declared)

@@ -15,6 +15,7 @@ from contextlib import aclosing, suppress
 
 from omi_runtime import examples
 from omi_runtime.batch import group_rows
+from omi_runtime.board import Board
 from omi_runtime.card import ModelCard
 from omi_runtime.errors import InferenceFailed, LoadError, OMIError
 from omi_runtime.handler import ModelHandler
@@ -43,6 +44,8 @@ def preload(settings: Settings) -> Loader:
         if error.__cause__ is not None:
             logger.exception("the model did not load", exc_info=error.__cause__)
         raise
+    # What load() counted would be counted again by every worker.
+    model.metrics.move(Board().pages[0], counts=False)
     gc.collect()
     # The collector writes into every object that it looks at, and so copies the page that it is on.
     gc.freeze()

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from omi_runtime.errors import DeadlineExceeded, ErrorCode, OMIError
 
@@ -27,6 +27,7 @@ class RequestContext:
         started: when it came, a time of `time.monotonic`.
         deadline: until when it has to be answered, a time of `time.monotonic`; or infinity.
         cancelled: nobody waits any more: the caller has gone, or has been told that time is over.
+        span: of OpenTelemetry, where there are traces.
         code: OK, or the code of the error that it was answered with; empty until it is answered.
     """
 
@@ -39,6 +40,7 @@ class RequestContext:
         "deadline",
         "interface",
         "method",
+        "span",
         "started",
         "traceparent",
     )
@@ -61,6 +63,7 @@ class RequestContext:
         self.deadline = self.started + seconds
         self.cancelled = False
         self.code = ""
+        self.span: Any = None
         self._seconds = seconds
         self._source = source
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, NamedTuple
@@ -108,12 +108,15 @@ class Runner:
         timings = Timings()
         prepared = self._prepare(batch.rows()[0], timings)
         if isinstance(prepared, OMIError):
+            log_failures([prepared])
             raise prepared
         try:
             for columns in self._values(self._predict_keywords(prepared), timings):
                 yield Result(columns, 1, timings=timings.take())
-        except Exception as error:
-            raise self._as_error(error) from error
+        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+            told = self._as_error(error)
+            log_failures([told])
+            raise told from None
 
     def _prepare(self, row: dict[str, Any], timings: Timings) -> Mapping[str, Any] | OMIError:
         """One item's keywords for predict: Json validated, then the author's preprocess."""
@@ -132,9 +135,11 @@ class Runner:
             timings.preprocess += perf_counter() - begin
         if isinstance(prepared, Mapping):
             return prepared
-        return self._failed(
-            f"preprocess answered {type(prepared).__name__}, expected a mapping of predict's "
-            "parameters"
+        return self._as_error(
+            InferenceFailed(
+                f"preprocess answered {type(prepared).__name__}, expected a mapping of predict's "
+                "parameters"
+            )
         )
 
     def _predict(self, batch: Batch, wanted: Wanted, timings: Timings) -> Result:
@@ -294,16 +299,17 @@ class Runner:
                 self._finish(values.aclose())
 
     def _as_error(self, error: Exception) -> OMIError:
-        """The error to answer with; an author's own exception is logged with its traceback."""
-        if isinstance(error, InferenceFailed):
-            logger.error("%s: %s", self._model.name, error.message)
-            return self._failed(error.message)
-        if isinstance(error, OMIError):
+        """The error to answer with; what it is about, for `log_failures`, is its cause."""
+        if isinstance(error, OMIError) and not isinstance(error, InferenceFailed):
             return error
         if is_out_of_memory(error):
-            return Overloaded(f"{self._model.name}: out of memory; try again later")
-        logger.error("%s raised", self._model.name, exc_info=error)
-        return self._failed(f"{type(error).__name__}: {error}")
+            told: OMIError = Overloaded(f"{self._model.name}: out of memory; try again later")
+        elif isinstance(error, InferenceFailed):
+            told = self._failed(error.message)
+        else:
+            told = self._failed(f"{type(error).__name__}: {error}")
+        told.__cause__ = error
+        return told
 
     def _failed(self, message: str) -> InferenceFailed:
         if not self._rules.detailed_errors:
@@ -311,6 +317,20 @@ class Runner:
                 f"{self._model.name}: the model failed; the server's log has the details"
             )
         return InferenceFailed(f"{self._model.name}: {message}")
+
+
+def log_failures(errors: Iterable[OMIError]) -> None:
+    """Write down what an author's code raised, with its traceback, or answered wrongly."""
+    for error in errors:
+        if not isinstance(error, InferenceFailed | Overloaded):
+            continue  # a refusal is the caller's matter
+        cause, error.__cause__ = error.__cause__, None  # which holds on to all that was at work
+        if isinstance(cause, InferenceFailed):
+            logger.error("the model failed: %s", cause.message)
+        elif isinstance(error, Overloaded) and cause is not None:
+            logger.error("the model ran out of memory: %s", type(cause).__name__)
+        elif cause is not None:
+            logger.error("the model raised", exc_info=cause)
 
 
 def _protect(batch: Batch) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from omi_runtime import limits, logs, machine
+from omi_runtime import limits, logs, machine, tracing
 from omi_runtime.adapter import Adapter, Choice, Mount, metrics_port
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
@@ -76,7 +76,8 @@ class Process:
         self._lifecycle = Lifecycle()
         loads = (self._worker and self._worker.loader) or loader(verified=self._settings.verify)
         metrics = Metrics(self._worker.page) if self._worker else None
-        self._handler = ModelHandler(self._settings, self._lifecycle, loads, metrics)
+        tracer = tracing.start(self._environ, self._settings.model_name or "omi-runtime")
+        self._handler = ModelHandler(self._settings, self._lifecycle, loads, metrics, tracer)
         self._catch_signals()
         if self._worker is not None:
             self._worker.listen(self._lifecycle.request_stop)
@@ -190,6 +191,8 @@ class Process:
         # The model may close even if what was in flight, or the servers' own end, took it all.
         remaining = max(CLOSING_SECONDS, deadline - now())
         closed = await self._handler.close(timeout=min(remaining, 5.0) if failed else remaining)
+        if self._handler.tracer is not None:
+            self._handler.tracer.close()
         self._lifecycle.move(State.STOPPED)
         if cut_off or not closed:
             logger.error("OMI_GRACE=%gs is over: work was cut off", self._settings.grace)

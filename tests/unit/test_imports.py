@@ -38,7 +38,11 @@ WEB = {"fastapi", "starlette", "uvicorn", "httptools"}
 GRPC_ALONE = {"grpc", "google.protobuf"}
 GRPC = {*GRPC_ALONE, "omi_grpc"}
 HEAVY = {"pandas", "kserve", "kubernetes", "sklearn", "scipy", "mlflow", "ray", "torch"}
-HEAVY |= {"prometheus_client", "wsgiref"}  # the first scrape and the side port bring them
+HEAVY |= {
+    "prometheus_client",
+    "wsgiref",
+    "opentelemetry",
+}  # the first scrape and the side port bring them
 CLI = {"click"}
 KSERVE = {"omi_kserve"}
 TYPED = {"pydantic", "yaml"}
