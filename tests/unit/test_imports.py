@@ -41,7 +41,7 @@ HEAVY = {"pandas", "kserve", "kubernetes", "sklearn", "scipy", "mlflow", "ray", 
 HEAVY |= {
     "prometheus_client",
     "wsgiref",
-    "opentelemetry",
+    "opentelemetry.sdk",
 }  # the first scrape and the side port bring them
 CLI = {"click"}
 KSERVE = {"omi_kserve"}
