@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= docs/examples/iris
 
-.PHONY: help install install-dev serve test fuzz interop check figures format protos clean
+.PHONY: help install install-dev serve test fuzz interop soak check bench bench-quick format protos clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ interop: install-dev ## Make virtual environments of others' software and run th
 fuzz: install-dev ## Send 10,000 malformed bodies to each interface; SEED repeats a run
 	FUZZ_BODIES=$${FUZZ_BODIES:-10000} $(BIN)/pytest -n 2 --hypothesis-seed=$${SEED:-0} tests/adapters/test_malformed*.py
 
+soak: install-dev ## All interfaces under mixed traffic while workers are killed, for SOAK_S seconds
+	SOAK_S=$${SOAK_S:-600} $(BIN)/pytest -s tests/soak
+
 check: install-dev ## Formatting, lint, types, import contracts, generated stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -43,8 +46,12 @@ check: install-dev ## Formatting, lint, types, import contracts, generated stubs
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 
-figures: install-dev ## Measure start-up, idle memory and requests per second (wrk, h2load)
-	$(BIN)/python tests/benchmarks/figures.py
+bench: install-dev ## Measure this runtime and its peers side by side; writes docs/benchmarks.md
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	$(BIN)/python tests/benchmarks/bench.py
+
+bench-quick: install-dev ## Measure this runtime alone, against the bare limits and the stored run
+	$(BIN)/python tests/benchmarks/bench.py --quick --seconds 3
 
 format: install-dev ## Format and mend what lint can mend
 	$(BIN)/ruff format .
@@ -54,4 +61,4 @@ protos: install-dev ## Regenerate the protobuf code
 	$(BIN)/python protos/generate.py
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .interop .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .bench .interop .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
