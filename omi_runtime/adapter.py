@@ -87,10 +87,12 @@ class Adapter(Protocol):
         serves_metrics: whether its own port answers `/metrics`, as an HTTP `Dispatcher`'s does.
         probes: how a platform asks the port.
         tools: what the command line asks of an interface, as import strings `module:function`,
-            loaded only then. `health`, for `omi health`, takes a `transport.probes.Endpoint` and
-            raises Unhealthy. `manifest`, for `omi manifest`, takes a ManifestRequest and returns
-            text. `predict`, for `omi predict --url`, takes a URL, an item's files by name, and
-            the keywords `explain` and `detect_drift`; it returns the answer's files by name.
+            loaded only then. `check`, for `omi check`, takes a `check.target.Target` and a protocol
+            or an empty text, and returns rows. `health`, for `omi health`, takes a
+            `transport.probes.Endpoint` and raises Unhealthy. `manifest`, for `omi manifest`, takes
+            a ManifestRequest and returns text. `predict`, for `omi predict --url`, takes a URL, an
+            item's files by name, and the keywords `explain` and `detect_drift`; it returns the
+            answer's files by name.
         port: the port bound, after `start`.
         title: what it speaks, for a log line, such as "omi (gRPC)".
     """

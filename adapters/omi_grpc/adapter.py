@@ -24,6 +24,7 @@ class OMIAdapter:
     serves_metrics: ClassVar[bool] = False
     probes: ClassVar[Probes] = Probes()
     tools: ClassVar[Mapping[str, str]] = {
+        "check": "omi_grpc.check:check",
         "health": "omi_grpc.health:check",
         "predict": "omi_grpc.client:run_files",
     }

@@ -30,6 +30,7 @@ class KServeAdapter:
     serves_metrics: ClassVar[bool] = True
     probes: ClassVar[Probes] = Probes(ready="/v2/health/ready", live="/v2/health/live")
     tools: ClassVar[Mapping[str, str]] = {
+        "check": "omi_kserve.check:check",
         "health": "omi_kserve.health:check",
         "manifest": "omi_kserve.manifest:render",
     }

@@ -25,6 +25,7 @@ class ModzyAdapter:
     serves_metrics: ClassVar[bool] = True
     probes: ClassVar[Probes] = Probes(ready="/status")
     tools: ClassVar[Mapping[str, str]] = {
+        "check": "omi_modzy.check:check",
         "health": "omi_modzy.health:check",
         "manifest": "omi_modzy.manifest:render",
     }

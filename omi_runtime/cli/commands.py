@@ -9,6 +9,8 @@ import orjson
 
 from omi_runtime import __version__, launch
 from omi_runtime.cli import report
+from omi_runtime.cli.build import build_command
+from omi_runtime.cli.check import check_command
 from omi_runtime.cli.health import health_command
 from omi_runtime.cli.loaded import MODEL_HELP, fail, with_model
 from omi_runtime.cli.lock import lock_command
@@ -57,6 +59,8 @@ def describe(model: str | None, *, as_json: bool) -> None:
     click.echo(with_model(model, card_of))
 
 
+omi.add_command(build_command)
+omi.add_command(check_command)
 omi.add_command(health_command)
 omi.add_command(lock_command)
 omi.add_command(predict_command)

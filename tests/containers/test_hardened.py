@@ -46,7 +46,7 @@ def test_expected_answers(images: Images, jobs: Path, example: str, interface: s
 
 
 def test_the_image_knows_what_to_do_without_being_told(images: Images) -> None:
-    image = images.model("entities")
+    image = images.model("colours")
     content = inspect(image)
     config = content["Config"]
     assert config["Entrypoint"] == ["omi"]
@@ -56,13 +56,13 @@ def test_the_image_knows_what_to_do_without_being_told(images: Images) -> None:
     assert "8080/tcp" in config["ExposedPorts"]
     assert content["Healthcheck"]["Test"] == ["CMD", "omi", "health"]
     described = podman("run", "--rm", *HARDENED, "--network=none", image, "describe")
-    assert described.startswith("entities 1.0.0")
+    assert described.startswith("Colours 1.0.0")
 
 
 @pytest.mark.parametrize("interface", INTERFACES)
 def test_health_is_the_interfaces_own_word(images: Images, interface: str) -> None:
     # As another user than the image's, in the network of nobody.
-    with Container(images.model("entities"), interface, options=["--network=none"]) as container:
+    with Container(images.model("colours"), interface, options=["--network=none"]) as container:
         container.wait_for(lambda: container.health().code == 0)
         podman("kill", "--signal=STOP", container.id)
         unwell = podman_exec(container, "--timeout=1")
@@ -85,9 +85,9 @@ def test_without_a_model_there_is_a_line_that_says_so(images: Images) -> None:
 
 @pytest.mark.parametrize("interface", ["omi", "kserve"])
 def test_a_changed_file_is_named_and_ends_the_container(images: Images, interface: str) -> None:
-    image = images.model("entities")
-    changed = images.context("entities") / "changed.py"
-    changed.write_text((images.context("entities") / "model.py").read_text() + "# harmless\n")
+    image = images.model("colours")
+    changed = images.context("colours") / "changed.py"
+    changed.write_text((images.context("colours") / "model.py").read_text() + "# harmless\n")
     options = [f"--volume={changed}:/model/model.py:ro"]
     with Container(image, interface, options=options) as container:
         assert container.wait() == 3

@@ -1,0 +1,186 @@
+"""`omi build --output`: the context of a build, without anything that builds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from clients.process import EXAMPLES, OMI, Finished, run
+
+MODEL = '''
+from omi_runtime import Model
+class Echo(Model):
+    """Say "it" again: $HOME."""
+    version = "2.0.0"
+    def predict(self, text: str) -> str:
+        return text
+'''
+EPOCH = "1700000000"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / ".git").mkdir(parents=True)
+    (folder / "__pycache__").mkdir()
+    (folder / "model.py").write_text(MODEL)
+    for name in (".env", "omi.lock.json", "__pycache__/model.pyc", ".git/config", "Dockerfile"):
+        (folder / name).write_text('{"files": {"secret": ""}}')
+    return folder
+
+
+def build(model: Path, folder: Path, *arguments: str) -> Finished:
+    return run(
+        OMI, "build", str(model), "--output", str(folder), *arguments, SOURCE_DATE_EPOCH=EPOCH
+    )
+
+
+def built(model: Path, folder: Path, *arguments: str) -> str:
+    done = build(model, folder, *arguments)
+    assert done.code == 0, str(done)
+    return done.out.strip()
+
+
+def test_a_context_has_everything_and_no_secrets(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "context"
+    line = built(model, folder, "--builder=buildah", "--platform=linux/arm64", "--build-arg=A=b")
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    (wheel,) = [name for name in files if name.startswith("runtime/")]
+    assert files - {wheel} == {
+        "Dockerfile",
+        "facts.json",
+        "model/model.py",
+        "pins.txt",
+        "requirements.txt",
+        "runtime.txt",
+    }
+    assert line.startswith("buildah build --tag=echo:sha256-")
+    assert "--platform=linux/arm64" in line
+    assert "--build-arg=A=b" in line
+    assert f"--timestamp={EPOCH}" in line
+    assert "--annotation=ml.openmodel.port=8080" in line
+    assert line.endswith(str(folder))
+
+
+def test_the_same_folder_makes_the_same_context(model: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        built(model, tmp_path / name, "--tag=a:1")
+        (model / "model.py").touch()
+    compared = subprocess.run(
+        ["diff", "-r", tmp_path / "one", tmp_path / "two"], capture_output=True, check=False
+    )
+    assert compared.returncode == 0, compared.stdout
+    times = {int(path.stat().st_mtime) for path in (tmp_path / "two").rglob("*")}
+    assert times == {int(EPOCH)}
+
+
+def test_labels_are_quoted_for_a_dockerfile(model: Path, tmp_path: Path) -> None:
+    built(model, tmp_path / "context")
+    text = (tmp_path / "context" / "Dockerfile").read_text()
+    assert r'org.opencontainers.image.description="Say \"it\" again: \$HOME."' in text
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("registry.test:5000/a/b:1", "registry.test:5000/a/b:1"),
+        ("registry.test:5000/a/b", "registry.test:5000/a/b:sha256-"),
+        ("", "echo:sha256-"),
+    ],
+)
+def test_an_image_without_a_tag_gets_one_of_its_own(
+    model: Path, tmp_path: Path, tag: str, expected: str
+) -> None:
+    line = built(model, tmp_path / "context", f"--tag={tag}")
+    assert f"--tag={expected}" in line
+
+
+def test_mlflows_run_is_the_tag_and_is_told_to_the_lock(model: Path, tmp_path: Path) -> None:
+    (model / "MLmodel").write_text("run_id: 0a1b\nmlflow_version: 3.1.0\n")
+    assert "--tag=echo:0a1b" in built(model, tmp_path / "context")
+    facts = json.loads((tmp_path / "context" / "facts.json").read_bytes())
+    assert facts["training"] == {"run_id": "0a1b", "mlflow_version": "3.1.0"}
+    (model / "training.json").write_text('{"accuracy": 0.9}')
+    built(model, tmp_path / "other")
+    facts = json.loads((tmp_path / "other" / "facts.json").read_bytes())
+    assert facts["training"] == {"accuracy": 0.9}
+
+
+def test_the_codes_revision_is_told(tmp_path: Path) -> None:
+    built(EXAMPLES / "entities", tmp_path / "context")
+    facts = json.loads((tmp_path / "context" / "facts.json").read_bytes())
+    git = ["git", "-C", str(EXAMPLES), "rev-parse", "HEAD"]
+    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    expected = done.stdout.strip()
+    assert (facts["code"] or {}).get("revision", "") == expected
+
+
+def test_hashes_are_checked_and_bind_the_runtimes_own(model: Path, tmp_path: Path) -> None:
+    (model / "requirements.txt").write_text("left==1.0 \\\n    --hash=sha256:00 --hash=sha256:01\n")
+    built(model, tmp_path / "context")
+    text = (tmp_path / "context" / "Dockerfile").read_text()
+    assert "--require-hashes -r requirements.txt" in text
+    assert "-c pins.txt -r runtime.txt" in text
+    assert (tmp_path / "context" / "pins.txt").read_text() == "left==1.0\n"
+
+
+def test_a_gpu_is_asked_for(model: Path, tmp_path: Path) -> None:
+    built(model, tmp_path / "context", "--cuda")
+    text = (tmp_path / "context" / "Dockerfile").read_text()
+    assert "NVIDIA_VISIBLE_DEVICES=all \\\n" in text
+
+
+def test_the_packed_runtime_is_this_one(model: Path, tmp_path: Path) -> None:
+    """Installed elsewhere, the wheel runs."""
+    built(model, tmp_path / "context")
+    (wheel,) = (tmp_path / "context" / "runtime").iterdir()
+    target = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(wheel)], check=True, capture_output=True)
+    code = (
+        "import omi_runtime, omi_grpc, omi_kserve, omi_modzy; print(omi_runtime.__file__);"
+        "from omi_runtime.image import context; "
+        "print(context.Path(context.__file__).with_name('Dockerfile').exists())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = [{str(target)!r}]; {code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path.endswith("site-packages"))},
+    )
+    assert done.stdout.splitlines() == [str(target / "omi_runtime/__init__.py"), "True"], done
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if "__pycache__" in name or "tests" in name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--tag=a@sha256:00"], 2, "has a digest"),
+        (["--offline=."], 3, "there are no wheels in it"),
+        (["--output=."], 2, "is not empty"),
+    ],
+)
+def test_what_cannot_be_built_is_told_in_a_line(
+    model: Path, tmp_path: Path, arguments: list[str], code: int, told: str
+) -> None:
+    if arguments == ["--output=."]:
+        arguments = [f"--output={model}"]
+    elif arguments == ["--offline=."]:
+        arguments = [f"--offline={model}"]
+    done = build(model, tmp_path / "context", *arguments)
+    assert done.code == code, str(done)
+    assert told in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_model_that_cannot_be_imported_is_told(model: Path, tmp_path: Path) -> None:
+    (model / "model.py").write_text("import no_such_module_for_omi\n")
+    done = build(model, tmp_path / "context")
+    assert done.code == 3
+    assert "No module named 'no_such_module_for_omi'" in done.err
