@@ -137,7 +137,7 @@ class StartupError(Exception):
     """The process cannot start. The message is one line for an operator.
 
     Attributes:
-        exit_code: what the process ends with (ARCHITECTURE: 2 settings, 3 start-up failure).
+        exit_code: what the process ends with: 2 for settings, 3 for a start-up failure.
     """
 
     exit_code: ClassVar[int] = 1

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(environ: Mapping[str, str] | None = None) -> int:
-    """Serve until asked to stop; returns the exit code (ARCHITECTURE: 0, 1, 2 or 3)."""
+    """Serve until asked to stop; returns the exit code, 0 to 3."""
     environ = os.environ if environ is None else environ
     try:
         settings = environment.read(Settings, environ)
