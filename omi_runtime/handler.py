@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import math
-import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Final
 
 from omi_runtime.batch import Batch, Part, Result, Row, group_rows
-from omi_runtime.card import ModelCard
-from omi_runtime.engine import Engine
-from omi_runtime.errors import LoadError, ModelNotReady, OMIError, SettingsError, StartupError
-from omi_runtime.lifecycle import Lifecycle, State
-from omi_runtime.loading import Loader, load_model
-from omi_runtime.machine import usable_cpus
-from omi_runtime.metrics import Metrics
-from omi_runtime.model import Model
+from omi_runtime.errors import OMIError
+from omi_runtime.keeper import ModelKeeper
 from omi_runtime.request import RequestContext
-from omi_runtime.runner import NOTHING_MORE, AnswerRules, Runner, Wanted
-from omi_runtime.settings import Settings
+from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.signature import Signature
 from omi_runtime.timings import Timings
 from omi_runtime.validation import (
@@ -32,108 +21,17 @@ from omi_runtime.validation import (
     no_rows,
 )
 
-if TYPE_CHECKING:
-    from omi_runtime.tracing import Tracer
-
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 MANY_ROWS: Final = 1_000
 """Grouped on a thread: more take longer than a probe should have to wait."""
 
-ASYNC_THREADS: Final = 32
-"""How many calls of an async predict may be under way; each is awaited by one thread."""
 
+class ModelHandler(ModelKeeper):
+    """Answers for the model that it keeps: readiness, card, predictions, explanation, drift.
 
-class ModelHandler:
-    """Loads one model and answers for it: readiness, card, predictions, explanation, drift.
-
-    Create it on the event loop. All methods are called there; the author's code runs elsewhere.
-
-    Args:
-        settings: the core's.
-        lifecycle: the process's.
-        loader: where the model comes from.
-        metrics: where to count; by default nobody else counts there.
-        tracer: makes the spans, if there are traces.
+    What makes it, and how the model is loaded, unloaded and closed: `ModelKeeper`.
     """
-
-    def __init__(
-        self,
-        settings: Settings,
-        lifecycle: Lifecycle,
-        loader: Loader = load_model,
-        metrics: Metrics | None = None,
-        tracer: Tracer | None = None,
-    ) -> None:
-        self.metrics = metrics or Metrics()
-        self.tracer = tracer
-        self.settings = settings
-        self.lifecycle = lifecycle
-        self._load_model = loader
-        self.card: ModelCard | None = None
-        self.identity = ""  # the card's own, made once
-        self._engine = Engine(
-            queue_size=settings.queue_size,
-            delay=settings.batch_delay_ms / 1000,
-            metrics=self.metrics,
-        )
-        self._rules = AnswerRules(settings.nan, settings.error_detail == "full")
-        self._model: Model | None = None
-        self._signature: Signature | None = None
-        self._runner: Runner | None = None
-        self._load_failure = "the model failed to load; the server's log has the details"
-        self._reloading: asyncio.Task[None] | None = None
-        self._administration = asyncio.Lock()
-        self._closing = asyncio.Lock()
-        # Seconds and who says so; replaced when model.yaml has been read.
-        self._own_limit = _own_limit(None, settings)
-
-    @property
-    def live(self) -> bool:
-        """Whether the process answers; liveness is nothing more than that."""
-        return self.lifecycle.state is not State.STOPPED
-
-    @property
-    def ready(self) -> bool:
-        """Whether the model can infer, and the process is not stopping."""
-        return self.lifecycle.ready
-
-    @property
-    def alone(self) -> bool:
-        """Whether this process is all that serves.
-
-        One of several workers may not load or unload a model for a caller: it would speak for
-        itself alone.
-        """
-        return self.settings.workers == 1
-
-    @property
-    def name(self) -> str:
-        """The name served; empty until the model's module has been imported."""
-        return self.card.name if self.card else self.settings.model_name
-
-    @property
-    def signature(self) -> Signature:
-        """What the loaded model takes and gives.
-
-        Raises:
-            ModelNotReady: it has not loaded; `await loaded()` waits for it.
-        """
-        if self._signature is None:
-            raise self._not_ready()
-        return self._signature
-
-    @property
-    def explains(self) -> bool:
-        """Whether the model has an `explain`."""
-        return hasattr(self._model, "explain")
-
-    @property
-    def detects_drift(self) -> bool:
-        """Whether the model has a `drift`."""
-        return hasattr(self._model, "drift")
 
     @property
     def busy(self) -> bool:
@@ -149,69 +47,6 @@ class ModelHandler:
     def running(self) -> bool:
         """Whether the author's code is running."""
         return self._engine.running
-
-    async def load(self) -> None:
-        """Import the model and load it on its thread; again after a failure.
-
-        Raises:
-            SettingsError: `OMI_MODEL` names no model.
-            LoadError: anything else; the author's traceback is in the log.
-        """
-        self.lifecycle.move(State.LOADING)
-        begin = time.monotonic()
-        try:
-            source, served_name = self.settings.model_source(), self.settings.model_name
-            model, signature = await self._engine.call(
-                lambda: self._load_model(source, served_name, self._publish)
-            )
-        except Exception as error:
-            if error.__cause__ is not None:
-                logger.exception("the model did not load", exc_info=error.__cause__)
-            if self._rules.detailed_errors:
-                self._load_failure = str(error)
-            if self.lifecycle.state is State.LOADING:
-                self.lifecycle.move(State.FAILED)
-            raise
-        self.metrics.loaded(begin)
-        model.metrics.move(self.metrics.page)
-        self._model, self._signature = model, signature
-        loop = asyncio.get_running_loop()
-        self._runner = Runner(model, signature, self._rules, loop)
-        run = self._runner.run
-        self._engine.configure(
-            run if self.tracer is None else self.tracer.traced(run),
-            max_batch_size=self._batch_limit(model),
-            threads=self._threads(model),
-        )
-        if self.lifecycle.state is State.LOADING:
-            self.lifecycle.move(State.READY)
-
-    async def unload(self) -> None:
-        """Take the model out of service and close it: not ready at once, then what is in flight.
-
-        Does nothing if no model is loaded.
-
-        Raises:
-            ModelNotReady: the process is stopping.
-        """
-        async with self._administration:
-            await self._unload()
-
-    async def load_again(self) -> None:
-        """Load the model, again if it is loaded: then it is unloaded first.
-
-        Raises:
-            ModelNotReady: it did not load, or the process is stopping.
-        """
-        async with self._administration:
-            await self._unload()
-            if self.lifecycle.state is State.FAILED:  # others may ask for the same
-                await self.reload_if_failed()
-                return
-            try:
-                await self.load()
-            except StartupError:
-                raise self._not_ready() from None
 
     def begin(
         self,
@@ -235,43 +70,6 @@ class ModelHandler:
             seconds=seconds,
             source=source,
         )
-
-    async def reload_if_failed(self, request: RequestContext | None = None) -> None:
-        """Wait while the model loads; if it failed, load it again, once for all who wait.
-
-        Raises:
-            ModelNotReady: it failed again, or the process is stopping.
-            DeadlineExceeded: the request's time, if there is one, is over; the load goes on.
-        """
-        if self.lifecycle.state is State.FAILED:
-            # A task of its own: whoever asked for it may leave, and the others wait for it.
-            if self._reloading is None or self._reloading.done():
-                self._reloading = asyncio.create_task(self.load())
-                self._reloading.add_done_callback(_retrieve)
-            with suppress(LoadError, SettingsError):  # told by `loaded`
-                await _within(request, asyncio.shield(self._reloading))
-        await self.loaded(request)
-
-    async def become_ready(self) -> None:
-        """What a Status asks: `reload_if_failed`, and then whether the model can infer.
-
-        Raises:
-            ModelNotReady: it cannot; says why.
-        """
-        await self.reload_if_failed()
-        if not self.ready:
-            raise self._not_ready()
-
-    async def loaded(self, request: RequestContext | None = None) -> Signature:
-        """The signature; waits while the model loads.
-
-        Raises:
-            ModelNotReady: the load failed, or the process is stopping without a model.
-            DeadlineExceeded: the request's time, if there is one, is over.
-        """
-        if self._signature is None:
-            await _within(request, self.lifecycle.wait_for(_is_settled))
-        return self.signature
 
     async def infer(
         self,
@@ -369,73 +167,6 @@ class ModelHandler:
             self.metrics.answered(spent)
             await values.aclose()  # a reader that leaves early ends the model's generator too
 
-    async def close(self, timeout: float) -> bool:
-        """Let the model give back what it took; False if its code still runs after `timeout` s."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._close_model()
-                if self._runner is not None:  # without one, what runs is a load that nobody wants
-                    await self._engine.idle()
-            closed = self._runner is None or not self._engine.running
-        except TimeoutError:
-            closed = False
-        self._engine.close()
-        return closed
-
-    async def _unload(self) -> None:
-        state = await self.lifecycle.wait_for(_is_settled)
-        if state in (State.FAILED, State.UNLOADED):
-            return
-        if state is not State.READY:
-            raise self._not_ready()
-        self.lifecycle.move(State.UNLOADING)
-        self._signature = None  # whoever comes from now on is told that there is no model
-        await self._engine.drained()
-        await self._close_model()
-        if self.lifecycle.state is not State.UNLOADING:
-            raise self._not_ready()  # the process is stopping
-        self._runner = None
-        self._engine.forget()
-        logger.info("model %s is unloaded", self.name)
-        self.lifecycle.move(State.UNLOADED)
-
-    async def _close_model(self) -> None:
-        """Let it give back what it took, once, whoever asks; what it raises is logged."""
-        async with self._closing:
-            model, self._model = self._model, None
-            if model is None:
-                return
-            # A prediction whose request has expired may still be under way.
-            await self._engine.idle()
-            try:
-                await self._engine.call(model.close)
-            except Exception:
-                logger.exception("%s.close raised", self.name)
-
-    def _publish(self, card: ModelCard) -> None:
-        """On the model's thread: before the load, so that a Status of one that fails has it."""
-        self.identity = card.identity
-        self.card = card
-        self._own_limit = _own_limit(card, self.settings)
-
-    def _batch_limit(self, model: Model) -> int:
-        return min(model.max_batch_size, self.settings.max_batch_size or model.max_batch_size)
-
-    def _threads(self, model: Model) -> int:
-        if inspect.iscoroutinefunction(model.predict) or inspect.isasyncgenfunction(model.predict):
-            return self.settings.threads or ASYNC_THREADS
-        return (self.settings.threads or usable_cpus()) if model.thread_safe else 1
-
-    def _not_ready(self) -> ModelNotReady:
-        state = self.lifecycle.state
-        if state is State.FAILED:
-            return ModelNotReady(self._load_failure)
-        if state in (State.UNLOADING, State.UNLOADED):
-            return ModelNotReady("the model is unloaded")
-        return ModelNotReady(
-            "the server is stopping" if _is_settled(state) else "the model is loading"
-        )
-
     def _offered(self, wanted: Wanted) -> Wanted:
         """What is wanted and the model has; the rest is logged and answered with nothing."""
         if wanted is NOTHING_MORE:
@@ -454,33 +185,3 @@ def _group(
     for part in parts:
         check_tensors(part.batch, signature)
     return parts, errors
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Take note of a failure that nobody may wait for any more; it is logged already."""
-    if not task.cancelled():
-        task.exception()
-
-
-def _is_settled(state: State) -> bool:
-    return state not in (State.STARTING, State.LOADING)
-
-
-def _own_limit(card: ModelCard | None, settings: Settings) -> tuple[float, str]:
-    """Seconds, infinity for none, and who says so: model.yaml, else the operator."""
-    if card is not None and card.timeout_run:
-        # Imported here, for it brings pydantic and yaml, which a card with a span has already.
-        from omi_runtime.metadata import parse_span  # noqa: PLC0415
-
-        return parse_span(card.timeout_run) or math.inf, "timeout.run of model.yaml"
-    return settings.timeout or math.inf, "limit of OMI_TIMEOUT"
-
-
-async def _within(request: RequestContext | None, waiting: Awaitable[T]) -> T:
-    """Wait for something, but not beyond the request's time."""
-    if request is None or request.deadline == math.inf:
-        return await waiting
-    try:
-        return await asyncio.wait_for(waiting, request.deadline - time.monotonic())
-    except TimeoutError:
-        raise request.expired() from None

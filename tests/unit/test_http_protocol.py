@@ -20,14 +20,8 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle
 from omi_runtime.settings import Settings
 from omi_runtime.transport import http_protocol
-from omi_runtime.transport.http import (
-    LARGE_BYTES,
-    Dispatcher,
-    Request,
-    Response,
-    Route,
-    respond,
-)
+from omi_runtime.transport.http import Dispatcher, Request, Response, Route, respond
+from omi_runtime.transport.http_messages import LARGE_BYTES
 from omi_runtime.transport.http_server import HTTPServer
 
 LIMIT = 1000
