@@ -123,14 +123,15 @@ class Images:
 
     def build(self, context: Path, tag: str, *arguments: str) -> None:
         """podman build, without a network, of packages that lie in `wheels`."""
+        settings = self.folder / "pip.conf"  # a model's own Dockerfile takes no arguments
+        settings.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
         podman(
             "build",
             "--network=none",
             "--format=docker",  # which keeps HEALTHCHECK
             "--timestamp=0",
             f"--volume={self.folder / 'wheels'}:/wheels:ro",
-            "--build-arg=PIP_NO_INDEX=1",
-            "--build-arg=PIP_FIND_LINKS=/wheels",
+            f"--volume={settings}:/etc/pip.conf:ro",
             f"--tag={tag}",
             *arguments,
             str(context),
