@@ -47,7 +47,7 @@ def check_http(endpoint: Endpoint, path: str) -> None:
     Raises:
         Unhealthy: it answers something else, or nothing.
     """
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=endpoint.timeout)
+    connection = _connection(endpoint)
     try:
         connection.request("GET", path, headers={"connection": "close"})
         response = connection.getresponse()

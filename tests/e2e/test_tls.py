@@ -204,6 +204,22 @@ def test_clients_need_a_certificate_where_an_authority_is_named(
     assert "Traceback" not in server.log
 
 
+@pytest.mark.parametrize("mutual", [False, True], ids=["TLS", "mutual TLS"])
+def test_health_is_asked_over_tls(
+    serve: Any, files: Files, tmp_path: Path, *, mutual: bool
+) -> None:
+    own = files.settings | ({"OMI_TLS_CLIENT_CA": str(files.ca)} if mutual else {})
+    stranger = Files(_directory(tmp_path, "stranger"))
+    server = serve(**own)
+    for interface in ("kserve", "omi"):
+        ask = own | {"INTERFACE": interface, "HTTP_PORT": str(server.port(interface))}
+        done = run(OMI, "health", **ask)
+        assert (done.code, done.out) == (0, f"{interface}: ready\n"), done
+        done = run(OMI, "health", "--timeout=5", **(ask | stranger.settings))
+        assert done.code == 1, "it trusts the certificate of its settings and no other"
+        assert done.err.startswith("omi: not ready: ")
+
+
 def _directory(tmp_path: Path, name: str) -> Path:
     directory = tmp_path / name
     directory.mkdir()
