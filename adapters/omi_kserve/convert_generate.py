@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from omi_kserve.convert_json import read_object
 from omi_runtime import codecs
 from omi_runtime.batch import Batch, Result, Row, group_rows
 from omi_runtime.card import ModelCard
@@ -63,12 +64,7 @@ def read_request(body: bytes, fields: TextFields, signature: Signature) -> Gener
         InvalidRequest: the body is malformed.
         InvalidInput: the text or a parameter is; names it.
     """
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InvalidRequest("expected a JSON object")
+    content = read_object(body)
     for name in content:
         if name not in ("id", TEXT_INPUT, "parameters"):
             raise InvalidRequest(f"{name}: expected id, {TEXT_INPUT} and parameters")

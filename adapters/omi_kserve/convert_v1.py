@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from omi_kserve.convert_json import read_json
 from omi_runtime import codecs, datatypes, jsontext
 from omi_runtime.batch import Batch, Column, Result, Row
 from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest, OMIError
@@ -76,10 +75,7 @@ def write_response(
 
 def _read_body(body: bytes, signature: Signature) -> list[Any]:
     """The instances, whatever form they came in."""
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    content = read_json(body)
     if isinstance(content, dict) and ("instances" in content) != ("inputs" in content):
         instances = content.get("instances", content.get("inputs"))
         if isinstance(instances, list):

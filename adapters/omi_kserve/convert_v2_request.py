@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from omi_kserve import convert_v2
+from omi_kserve.convert_json import read_object
 from omi_kserve.convert_v2 import InferRequest, InputTensor, datatype_of, item_shape_of
 from omi_runtime import datatypes
 from omi_runtime.errors import InvalidInput, InvalidRequest
@@ -105,12 +104,7 @@ def _read_length(text: bytes, size: int) -> int:
 def _read_json(
     text: bytes | memoryview, binary: _Binary | None, signature: Signature
 ) -> BodyRequest:
-    try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InvalidRequest("expected a JSON object")
+    content = read_object(text)
     request_id = content.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise InvalidRequest("id: expected a string")

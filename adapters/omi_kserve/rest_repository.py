@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from omi_kserve.control import ModelName, json_response
+from omi_kserve.convert_json import read_object
 from omi_kserve.repository import Repository
 from omi_kserve.served import served
 from omi_runtime.errors import InvalidRequest, NotOffered
@@ -59,13 +59,7 @@ def repository_router(handler: ModelHandler, repository: Repository) -> APIRoute
 
 async def _read(request: Request) -> dict[str, Any]:
     body = await request.body()
-    try:
-        content = orjson.loads(body) if body else {}
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InvalidRequest("expected a JSON object")
-    return content
+    return read_object(body) if body else {}
 
 
 async def _check_parameters(request: Request, known: frozenset[str]) -> None:
