@@ -12,9 +12,12 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+FILE_THREADS: Final = 4
+"""More only wait for one another where a disk is fast, and for the disk where it is slow."""
 
 
 class Threads:
@@ -25,7 +28,7 @@ class Threads:
         n: how many.
     """
 
-    def __init__(self, name: str, n: int) -> None:
+    def __init__(self, name: str = "omi-files", n: int = FILE_THREADS) -> None:
         self._name = name
         self._n = n
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from omi_runtime.errors import ErrorCode, InternalError, OMIError
-from omi_runtime.transport.http import JSON_HEADER, Response, status_of
+from omi_runtime.transport.http import JSON_HEADER, RETRY_AFTER, Response, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,6 @@ GRPC_TABLE: Final[dict[ErrorCode, str]] = {
 }
 """The same over gRPC, by the names of `grpc.StatusCode`: REST alone does without grpc."""
 
-_RETRY_AFTER: Final = (b"retry-after", b"1")
-
 
 def error_response(error: Exception) -> Response:
     """`{"error": text}` with the table's status; V1 and V2 have the same form."""
@@ -52,5 +50,5 @@ def error_response(error: Exception) -> Response:
         error = InternalError()
     headers = [JSON_HEADER]
     if error.code is ErrorCode.OVERLOADED:
-        headers.append(_RETRY_AFTER)
+        headers.append(RETRY_AFTER)
     return Response(status_of(error, TABLE), orjson.dumps({"error": error.message}), headers)

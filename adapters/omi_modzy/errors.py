@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from omi_runtime.errors import ErrorCode, InternalError, OMIError
-from omi_runtime.transport.http import JSON_HEADER, Response, status_of
+from omi_runtime.transport.http import JSON_HEADER, RETRY_AFTER, Response, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ def answer(status: int, message: str, *, technical: str = "") -> Response:
         content["technicalInformation"] = technical
     headers = [JSON_HEADER]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append((b"retry-after", b"1"))
+        headers.append(RETRY_AFTER)
     return Response(status, orjson.dumps(content), headers)
 
 
-def error_answer(error: Exception, *, debug: bool = False) -> Response:
+def error_response(error: Exception, *, debug: bool = False) -> Response:
     """An exception in the interface's shape; with its traceback if `debug`."""
     if not isinstance(error, OMIError):
         logger.error("a request failed", exc_info=error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from omi_modzy.errors import answer, error_answer
+from omi_modzy.errors import answer, error_response
 from omi_modzy.job import read_job
 from omi_modzy.settings import ModzySettings
 from omi_runtime.errors import NotOffered
@@ -25,9 +25,6 @@ from omi_runtime.transport.http import (
     Send,
     respond,
 )
-
-FILE_THREADS: Final = 4
-"""More only wait for one another where a disk is fast, and for the disk where it is slow."""
 
 
 def make_app(handler: ModelHandler, interface: str, settings: ModzySettings) -> Dispatcher:
@@ -51,7 +48,7 @@ def make_app(handler: ModelHandler, interface: str, settings: ModzySettings) -> 
         interface,
         table,
         _NotRouted(table),
-        lambda error: error_answer(error, debug=debug),
+        lambda error: error_response(error, debug=debug),
     )
 
 
@@ -62,7 +59,7 @@ class ModzyRoutes:
         self._handler = handler
         self._settings = settings
         self._roots = Roots(settings.data_roots)
-        self._threads = Threads("omi-files", FILE_THREADS)
+        self._threads = Threads()
         self._files: JobFiles | None = None
 
     async def status(self, _request: Request) -> Response:

@@ -20,9 +20,8 @@ from omi_runtime.items import ItemCodec
 from omi_runtime.jobfiles import Job, JobFiles
 from omi_runtime.request import RequestContext
 from omi_runtime.runner import Wanted
-from omi_runtime.threads import Threads
+from omi_runtime.threads import FILE_THREADS, Threads
 
-FILE_THREADS: Final = 4
 _MOST_AT_ONCE: Final = 256
 """Jobs whose inputs are in memory at once, however large the model's batches are."""
 
@@ -106,7 +105,7 @@ class _Batch:
     async def run(self, jobs: list[Job]) -> list[tuple[Job, OMIError]]:
         """Run them all; returns those that failed, in order."""
         self._files = JobFiles(self.handler.signature, self.codec, Roots())
-        self._threads = Threads("omi-files", FILE_THREADS)
+        self._threads = Threads()
         waiting = iter(jobs)
         async with asyncio.TaskGroup() as group:
             for _ in range(min(len(jobs), self._at_once())):

@@ -21,6 +21,7 @@ from omi_runtime.request import RequestContext
 from omi_runtime.transport import encodings
 from omi_runtime.transport.http_messages import (
     JSON_HEADER,
+    RETRY_AFTER,
     ASGIApp,
     ClientDisconnected,
     Message,
@@ -38,6 +39,7 @@ from omi_runtime.transport.http_messages import (
 
 __all__ = [
     "JSON_HEADER",
+    "RETRY_AFTER",
     "ASGIApp",
     "ClientDisconnected",
     "Dispatcher",

@@ -36,6 +36,8 @@ LARGE_BYTES: Final = 262_144
 """Of JSON: it takes a few milliseconds to parse."""
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
+RETRY_AFTER: Final = (b"retry-after", b"1")
+"""For who is told OVERLOADED: in a second, the shortest that the header has a word for."""
 
 
 class ClientDisconnected(Exception):
