@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from omi_runtime.board import Board, Kind, Merge, Page, Series
@@ -124,6 +125,12 @@ METRICS: Final = (
 )
 """All of the runtime's own."""
 
+_ALWAYS: Final = ("preprocess", "predict", "postprocess")
+"""KServe's stages that every request has been through, in no time if the model has none."""
+
+_all_stages: Final = attrgetter(*Timings.STAGES)
+_kserve_stages: Final = attrgetter(*_ALWAYS)
+
 
 class Histogram:
     """Counts what it is shown in buckets, at its place on a page."""
@@ -138,6 +145,9 @@ class Histogram:
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count a value, or several that are alike."""
+        if not value:  # as of a stage that a model does not have; all bounds are above
+            self._values[self._slot] += times
+            return
         self._values[self._slot + bisect_left(self._bounds, value)] += times
         self._values[self._sum] += value * times
 
@@ -197,10 +207,11 @@ class Metrics:
         self._queue_items = self.page.slot(QUEUE_ITEMS.series())
         self._queue_seconds = Histogram(self.page, QUEUE_SECONDS.series())
         self._batch_items = Histogram(self.page, BATCH_ITEMS.series())
-        self._stages = self._histograms(
-            {stage: STAGE_SECONDS.series(stage) for stage in Timings.STAGES}
-        )
-        self._kserve = self._histograms({stage: m.series() for stage, m in KSERVE.items()})
+        self._stages = [
+            Histogram(self.page, STAGE_SECONDS.series(stage)).observe for stage in Timings.STAGES
+        ]
+        self._kserve = [Histogram(self.page, KSERVE[stage].series()).observe for stage in _ALWAYS]
+        self._explain = Histogram(self.page, KSERVE["explain"].series())
         self._traffic: dict[tuple[str, str], Traffic] = {}
 
     def traffic(self, interface: str, method: str) -> Traffic:
@@ -221,17 +232,16 @@ class Metrics:
     def batch(self, items: int, timings: Timings) -> None:
         """A batch has been through the model."""
         self._batch_items.observe(items)
-        for stage, histogram in self._stages.items():
-            seconds = getattr(timings, stage)
+        for seconds, observe in zip(_all_stages(timings), self._stages, strict=True):
             if seconds:
-                histogram.observe(seconds)
+                observe(seconds)
 
     def answered(self, timings: Timings, requests: int = 1) -> None:
         """Requests have got all that they asked the model for, in these times."""
-        for stage, histogram in self._kserve.items():
-            seconds = getattr(timings, stage)
-            if seconds or stage != "explain":
-                histogram.observe(seconds, requests)
+        for seconds, observe in zip(_kserve_stages(timings), self._kserve, strict=True):
+            observe(seconds, requests)
+        if timings.explain:
+            self._explain.observe(timings.explain, requests)
 
     def failed(self, errors: Iterable[OMIError]) -> None:
         """Items are answered with errors of their own."""
@@ -241,6 +251,3 @@ class Metrics:
     def loaded(self, begin: float) -> None:
         """The model has loaded; it began at this time of `time.monotonic`."""
         self.page.values[self.page.slot(LOAD_SECONDS.series())] = time.monotonic() - begin
-
-    def _histograms(self, series: Mapping[str, Series]) -> dict[str, Histogram]:
-        return {key: Histogram(self.page, one) for key, one in series.items()}

@@ -139,8 +139,8 @@ an async model inherit it."""
 LONGEST_ID: Final = 128
 """Characters of a caller's id that are kept."""
 
-_PREFIX: Final = os.urandom(6).hex()
 _COUNTER: Final = itertools.count(1)
+_prefix = os.urandom(6).hex()
 
 
 def _fit_for_a_line(text: str) -> str:
@@ -152,4 +152,14 @@ def _fit_for_a_line(text: str) -> str:
 
 def _make_id() -> str:
     """Unique in the process and most likely in the world; several times cheaper than a UUID."""
-    return f"{_PREFIX}-{os.getpid():x}-{next(_COUNTER):x}"
+    return f"{_prefix}-{next(_COUNTER):x}"
+
+
+def _begin_anew() -> None:
+    """In a worker that was forked: its ids are not to be its sibling's."""
+    global _prefix  # noqa: PLW0603 - one for the process, as it has one counter
+    _prefix = os.urandom(6).hex()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
