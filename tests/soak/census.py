@@ -30,6 +30,15 @@ def workers(server: Server) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def oldest(server: Server) -> int:
+    """The worker that has lived longest: to kill one place again and again ends the server."""
+
+    def started(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+    return min(workers(server), key=started)
+
+
 def take(pid: int) -> Census | None:
     """Of a process; None if it has ended."""
     folder = Path(f"/proc/{pid}")

@@ -8,7 +8,6 @@ of a run that is shorter than two.
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 import time
@@ -72,7 +71,6 @@ def _start(servers: Any, interface: str) -> Server:
 
 def _disturb(running: dict[str, Server]) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """Kill a worker now and then; what was used early on, and when the kills were."""
-    choose = random.Random(0)
     begin = time.monotonic()
     first_look = begin + min(60.0, SECONDS / 2)
     next_kill = begin + KILL_EVERY_SECONDS / 2
@@ -84,7 +82,7 @@ def _disturb(running: dict[str, Server]) -> tuple[dict[str, Any], dict[str, list
             early = {i: (census.typical(s), census.supervisor(s)) for i, s in running.items()}
         if now >= next_kill and now < begin + SECONDS - KILL_EVERY_SECONDS / 2:
             interface = INTERFACES[turn % len(INTERFACES)]
-            os.kill(choose.choice(census.workers(running[interface])), signal.SIGKILL)
+            os.kill(census.oldest(running[interface]), signal.SIGKILL)
             kills[interface].append(time.monotonic())
             until(lambda s=running[interface]: len(census.workers(s)) == 2, "a worker follows")
             next_kill += KILL_EVERY_SECONDS
