@@ -115,6 +115,7 @@ class Caller(threading.Thread):
     def _nonsense(self) -> None:
         failure = self._client.nonsense()
         assert failure is not None, "nonsense was answered"
+        _check_connection(failure)
         assert failure.codes & {ErrorCode.INVALID_REQUEST, ErrorCode.INVALID_INPUT}, failure
 
     def _hurried(self) -> None:
@@ -155,10 +156,17 @@ def _check(outcomes: list[Outcome], pairs: list[tuple[float, float]]) -> None:
             assert first > 0, f"{first} was answered"
             assert outcome.outputs == {"total": first + second}, outcome
             continue
-        if outcome.whole and not outcome.codes:
-            raise ConnectionError(outcome.message)  # gRPC's words for a connection that broke
-        if ErrorCode.MODEL_NOT_READY in outcome.codes and outcome.whole:
-            raise ConnectionError(outcome.message)
+        _check_connection(outcome)
         asked = {REFUSE: ErrorCode.INVALID_INPUT, FAIL: ErrorCode.INFERENCE_FAILED}
         expected = {asked[int(number)] for number in trouble}
         assert outcome.codes & expected, outcome
+
+
+def _check_connection(failure: Failure) -> None:
+    """gRPC tells of a connection that broke by UNAVAILABLE, and others of its own.
+
+    Raises:
+        ConnectionError: this is one; it is right only after a kill.
+    """
+    if failure.whole and (not failure.codes or ErrorCode.MODEL_NOT_READY in failure.codes):
+        raise ConnectionError(failure.message)
