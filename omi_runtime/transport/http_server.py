@@ -13,6 +13,7 @@ import uvicorn
 
 from omi_runtime import tls
 from omi_runtime.adapter import Port
+from omi_runtime.lifecycle import State
 from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.transport.http import Dispatcher
 from omi_runtime.transport.http_protocol import HTTPProtocol
@@ -83,7 +84,7 @@ class HTTPServer:
             self._signing.cancel()
         # Clients are told to go with their next answer; an idle connection that is closed at once
         # may have a request on its way already, which would be lost.
-        self._add_header(b"connection", b"close")
+        self._set_header(b"connection", b"close")
         self._server.stop_accepting()
         lingering = min(grace, LINGERING_SECONDS) if self._server.server_state.connections else 0.0
         await asyncio.sleep(lingering)
@@ -93,16 +94,25 @@ class HTTPServer:
         await self._serving
 
     async def _sign(self) -> None:
-        """Have every answer say which model it is from, as soon as that is known."""
-        handler = self._handler
-        await handler.lifecycle.wait_for(lambda _: bool(handler.identity))
-        self._add_header(MODEL_KEY.encode(), handler.identity.encode())
+        """Have every answer say which model it is from: as soon as that is known, and ever since.
 
-    def _add_header(self, name: bytes, value: bytes) -> None:
-        """To every answer. The lists are uvicorn's own: now, and from its next tick on."""
+        A model that is loaded again may be another.
+        """
+        handler, told = self._handler, ""
+
+        def is_another(_state: State) -> bool:
+            return handler.identity != told
+
+        while True:
+            await handler.lifecycle.wait_for(is_another)
+            told = handler.identity
+            self._set_header(MODEL_KEY.encode(), told.encode())
+
+    def _set_header(self, name: bytes, value: bytes) -> None:
+        """Of every answer. The lists are uvicorn's own: now, and from its next tick on."""
         assert self._server is not None, "it has started"
         for headers in (self._server.server_state.default_headers, self._config.encoded_headers):
-            headers.append((name, value))
+            headers[:] = [*(header for header in headers if header[0] != name), (name, value)]
 
 
 class _Server(uvicorn.Server):

@@ -85,6 +85,18 @@ def test_every_answer_over_http_says_which_model_gave_it(servers: Any, locked: P
     assert metadata["properties"]["omi-model"] == identity(locked)
 
 
+def test_a_model_that_is_loaded_again_may_be_another(servers: Any, locked: Path) -> None:
+    server = servers(INTERFACE="kserve", OMI_MODEL=locked, OMI_VERIFY="1", OMI_ADMIN="1")
+    before = identity(locked)
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port('kserve')}", timeout=60) as client:
+        assert client.get("/v2").headers.get_list("omi-model") == [before]
+        (locked / "weights").write_text("others")
+        assert run(OMI, "lock", str(locked)).code == 0
+        assert client.post("/v2/repository/models/entities/load").status_code == 200
+        assert identity(locked) != before
+        assert client.get("/v2").headers.get_list("omi-model") == [identity(locked)]
+
+
 def test_every_answer_over_grpc_says_which_model_gave_it(servers: Any, locked: Path) -> None:
     server = servers(INTERFACE="omi", OMI_MODEL=locked, OMI_VERIFY="1", OMI_ALLOW_SHUTDOWN="0")
     with channel_to(server.port("omi")) as channel:
