@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Final
 
 import click
@@ -17,6 +17,7 @@ from omi_runtime.adapter import (
     ManifestRequest,
     choose_adapters,
     load_adapter,
+    load_tool,
     settings_groups,
 )
 from omi_runtime.card import ModelCard
@@ -98,14 +99,13 @@ def _renderer(kind: str) -> tuple[str | None, Callable[[ManifestRequest], str]]:
 
         return None, kubernetes.render
     names = sorted(point.name for point in entry_points(group=GROUP) if "." not in point.name)
-    tools = {name: load_adapter(name).tools for name in names}
-    reference = tools.get(kind, {}).get("manifest")
-    if reference is None:
-        offered = [name for name in names if "manifest" in tools[name]]
+    adapters = {name: load_adapter(name) for name in names}
+    render = load_tool(adapters[kind], "manifest") if kind in adapters else None
+    if render is None:
+        offered = [name for name in names if "manifest" in adapters[name].tools]
         raise SettingsError(
             f"NAME={kind!r} is no manifest: expected one of {', '.join([*offered, KUBERNETES])}"
         )
-    render: Callable[[ManifestRequest], str] = EntryPoint("manifest", reference, GROUP).load()
     return kind, render
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 import click
 
 from omi_runtime import environment
-from omi_runtime.adapter import GROUP, load_adapter
+from omi_runtime.adapter import load_adapter, load_tool
 from omi_runtime.cli.loaded import MODEL_HELP, fail, with_model
 from omi_runtime.errors import InvalidInput, OMIError, SettingsError, StartupError
 from omi_runtime.handler import ModelHandler
@@ -77,10 +75,9 @@ def _ask_model(model: str | None, inputs: Sequence[str], wanted: Wanted) -> dict
 def _ask_server(url: str, inputs: Sequence[str], wanted: Wanted) -> dict[str, bytes]:
     settings = environment.read(Settings)
     interface = settings.interface[0]
-    reference = load_adapter(interface, settings.protocol).tools.get("predict")
-    if reference is None:
+    predict = load_tool(load_adapter(interface, settings.protocol), "predict")
+    if predict is None:
         raise SettingsError(f"INTERFACE={interface!r} has no client for --url: expected omi")
-    predict: Any = EntryPoint("predict", reference, GROUP).load()
     answer: dict[str, bytes] = predict(
         url, _read_inputs(inputs), explain=wanted.explanation, detect_drift=wanted.drift
     )
