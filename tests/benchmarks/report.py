@@ -30,6 +30,7 @@ NAMES = {
     "modzy_template": "Modzy's template under gunicorn",
     "bare_http": "raw ASGI on uvicorn",
     "bare_grpc": "minimal grpc.aio servicer, inline",
+    "bare_grpc_thread": "the same with one hop to a thread",
 }
 MOST_IMPORTANT = (
     ("omi-small", "chassis"),

@@ -36,6 +36,8 @@ def _workload(
 ) -> Workload:
     side = Side(_run(data), _result, {"INTERFACE": "omi"})
     sides = {OURS: side, "chassis": side, "bare_grpc": side}
+    if model == "linear":
+        sides["bare_grpc_thread"] = side
     return Workload(key, title, model, sides, at, targets, "OMI")
 
 
