@@ -70,6 +70,7 @@ class Process:
         self._choices = choices
         self._environ = environ
         self._worker = worker
+        self._signalled = False
 
     async def run(self) -> int:
         """Load, serve, wait for the stop event, drain; returns the exit code."""
@@ -223,8 +224,10 @@ class Process:
             loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._lifecycle.stop_requested:
+        """Stop, and at the second signal at once. The first may follow a shutdown over the wire."""
+        if self._signalled:
             logger.error("%s again: stopping at once", number.name)
             logging.shutdown()
             os._exit(EXIT_CUT_OFF)
+        self._signalled = True
         self._lifecycle.request_stop(number.name)

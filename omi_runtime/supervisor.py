@@ -67,6 +67,7 @@ class Supervisor:
         self._loader: Loader | None = None
         self._proven = False
         self._stopping_until: float | None = None
+        self._signalled = False
         self._code = 0
         self._failure: LoadError | None = None
         self._last_lines: list[str] = []
@@ -320,8 +321,9 @@ class Supervisor:
 
     def _on_signals(self) -> None:
         for name in self._wakeup.stops():
-            if self._stopping_until is None:
-                self._stop(name)
-            else:
+            if self._signalled:
                 logger.error("%s again: stopping at once", name)
                 self._kill()
+            else:  # it may follow a shutdown over the wire
+                self._signalled = True
+                self._stop(name)

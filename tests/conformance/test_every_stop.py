@@ -29,6 +29,17 @@ def test_a_request_to_stop_lets_what_is_in_flight_be_answered(
     _stop_with_five_in_flight(start, marks, later, lambda _, client: _ask(client))
 
 
+@stopping
+def test_a_signal_after_a_request_to_stop_takes_nothing_back(
+    start: Any, marks: Path, later: Any
+) -> None:
+    def both(server: Server, client: Client) -> None:
+        _ask(client)
+        server.signal()
+
+    _stop_with_five_in_flight(start, marks, later, both)
+
+
 def _ask(client: Client) -> None:
     assert client.stop() is None, "the answer to the request itself arrives"
 

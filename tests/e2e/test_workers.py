@@ -289,6 +289,7 @@ def test_a_caller_who_stops_one_stops_all(crew: Any, wire: Any, later: Any, mark
         held = crew.hold(later, {other: clients[other]})
         assert clients[one].stop() is None
         crew.server.wait_for_log(r"stopping all workers \((Shutdown|POST /shutdown)\)")
+        crew.server.signal()  # platforms send it after a shutdown over the wire
         until(lambda: not alive(one), "who has nothing to do is gone")
         (marks / "release").touch()
         assert held[other]() == other
