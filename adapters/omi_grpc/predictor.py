@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from omi_grpc import convert_v2
 from omi_grpc._pb import inference_pb2 as pb
@@ -50,7 +50,7 @@ class Predictor:
 
     async def responses(
         self, message: pb.PredictRequest, wanted: Wanted, call: Call
-    ) -> AsyncIterator[pb.PredictResponse]:
+    ) -> AsyncGenerator[pb.PredictResponse, None]:
         """One response, or one for each value; the last one tells what went wrong.
 
         Raises:

@@ -15,13 +15,13 @@ from typing import Final
 from omi_grpc import convert_v2
 from omi_grpc._pb import inference_pb2 as pb
 from omi_grpc.errors import ITEM_CODES, TABLE
-from omi_grpc.ordered import Ordered
 from omi_grpc.predictor import Predictor
 from omi_runtime.errors import ModelNotReady, NotOffered, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.request import RequestContext
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.transport.calls import Call, Method, Service
+from omi_runtime.transport.streams import Ordered
 
 EXPLAIN_KEY: Final = "omi-explain"
 DRIFT_KEY: Final = "omi-detect-drift"

@@ -26,13 +26,18 @@ from omi_runtime.batch import Result
 from omi_runtime.errors import InternalError, InvalidInput, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.request import RequestContext
-from omi_runtime.transport import streams
 from omi_runtime.transport.calls import Call, Method, Service
 from omi_runtime.transport.grpc import GRPCServer
+from omi_runtime.transport.streams import Ordered
 
 logger = logging.getLogger(__name__)
 
 SERVICE_NAME: Final = "inference.GRPCInferenceService"
+
+MOST_UNDER_WAY: Final = 64
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""The most requests of one stream that are answered at once, and their bytes; the next are read as
+the first are answered."""
 
 FINAL: Final = "triton_final_response"
 ASKS_FOR_FINAL: Final = "triton_enable_empty_final_response"
@@ -160,17 +165,18 @@ class InferenceServicer:
         self, requests: AsyncIterator[pb.ModelInferRequest], call: Call
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """The answers to each request, in order: of a model that yields, one for every value."""
-        messages = streams.until_stopped(requests, self._stopping)
-        if not self._handler.signature.streaming:
-            async with aclosing(streams.in_order(messages, partial(self._only, call))) as answers:
-                async for response in answers:
-                    yield response
-            return
-        async with aclosing(messages):
-            async for request in messages:
-                async with aclosing(self._each(call, request)) as values:
-                    async for response in values:
-                        yield response
+        yields = self._handler.signature.streaming
+        ordered = Ordered(
+            requests,
+            partial(self._each if yields else self._only, call),
+            ahead=0 if yields else MOST_UNDER_WAY,
+            size=pb.ModelInferRequest.ByteSize,
+            room=MOST_BYTES,
+            stopping=self._stopping,
+        )
+        async with aclosing(ordered.answers()) as answers:
+            async for response in answers:
+                yield response
 
     async def repository_index(
         self, request: pb.RepositoryIndexRequest, _call: Call
@@ -207,14 +213,17 @@ class InferenceServicer:
         result = await self._handler.infer(request.batch, request.wanted, context)
         return self._write(message, request, result)
 
-    async def _only(self, call: Call, message: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+    async def _only(
+        self, call: Call, message: pb.ModelInferRequest
+    ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
         """The answer of a model that does not yield, as a stream has it."""
         try:
             response = await self._infer(message, call.begin())
         except Exception as error:  # noqa: BLE001 - it ends one answer, not the stream
-            return _failed(message, error)
+            yield _failed(message, error)
+            return
         response.parameters[FINAL].bool_param = True
-        return pb.ModelStreamInferResponse(infer_response=response)
+        yield pb.ModelStreamInferResponse(infer_response=response)
 
     async def _each(
         self, call: Call, message: pb.ModelInferRequest

@@ -1,82 +1,135 @@
-"""What gRPC methods that take a stream of requests have in common."""
+"""Streams of requests that are answered in order, in bounded memory, until the server stops."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
-from typing import Any, Final, TypeVar
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from typing import Generic, TypeAlias, TypeVar
 
 from omi_runtime.errors import ModelNotReady
+from omi_runtime.transport.grpc import QUIET_SECONDS
 
+Q = TypeVar("Q")
 A = TypeVar("A")
-M = TypeVar("M")
 
-MOST_UNDER_WAY: Final = 64
-"""Requests of one stream that are answered at once; the next are read as the first are answered."""
+_Answers: TypeAlias = asyncio.Task[list[A]] | AsyncGenerator[A, None]
+"""The answers to one request: already being worked on, or begun when they are asked for."""
 
 
-async def until_stopped(
-    messages: AsyncIterator[M], stopping: asyncio.Event
-) -> AsyncGenerator[M, None]:
-    """The messages; a stream that is idle when the server stops is ended, for it may be for ever.
+class Ordered(Generic[Q, A]):
+    """Reads requests no faster than their answers are taken, which holds up whoever sends them.
 
-    Raises:
-        ModelNotReady: in place of the next message.
+    Args:
+        requests: as they come; the end of them is the end of the answers.
+        answer: the answers to one request.
+        ahead: how many requests may be worked on while an earlier one's answers are awaited or
+            taken. With 0 a request is begun when the one before is answered.
+        size: of a request, in bytes; no more are read while `room` bytes wait for their answers.
+        room: see `size`.
+        stopping: when it is set, the stream goes on for as long as requests keep coming, and then
+            ends with ModelNotReady.
     """
-    iterator = aiter(messages)
-    stop = asyncio.create_task(stopping.wait())
-    following: asyncio.Future[M] | None = None
-    try:
-        while True:
-            following = asyncio.ensure_future(anext(iterator))
-            await asyncio.wait({following, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                raise ModelNotReady("the server is stopping: try another")
-            try:
-                message = following.result()
-            except StopAsyncIteration:
-                return
-            yield message
-    finally:
-        stop.cancel()
-        if following is not None:
-            following.cancel()
 
+    def __init__(
+        self,
+        requests: AsyncIterator[Q],
+        answer: Callable[[Q], AsyncGenerator[A, None]],
+        *,
+        ahead: int,
+        size: Callable[[Q], int],
+        room: int,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._requests = requests
+        self._answer = answer
+        self._ahead = ahead
+        self._size = size
+        self._room = room
+        self._stopping = stopping
+        self._queue: asyncio.Queue[tuple[int, _Answers[A]] | None]
+        self._queue = asyncio.Queue(max(1, ahead))
+        self._tasks: set[asyncio.Task[list[A]]] = set()
+        self._unanswered = 0
+        self._held = 0
+        self._answered = asyncio.Event()
+        self._last_busy = time.monotonic()
+        self._failure: Exception | None = None
 
-async def in_order(
-    messages: AsyncGenerator[M, None], answer: Callable[[M], Coroutine[Any, Any, A]]
-) -> AsyncGenerator[A, None]:
-    """The answer to each message, in their order, with several under way at once.
+    async def answers(self) -> AsyncGenerator[A, None]:
+        """All answers, to be iterated over once.
 
-    Raises:
-        Exception: what the messages end with, after the answers to those before.
-    """
-    tasks: asyncio.Queue[asyncio.Task[A] | None] = asyncio.Queue()
-    room = asyncio.Semaphore(MOST_UNDER_WAY)
-
-    async def read() -> None:
+        Raises:
+            Exception: what reading the requests raised, after the answers to those before.
+            ModelNotReady: the server is stopping.
+        """
+        reader = asyncio.create_task(self._read())
+        watch = asyncio.create_task(self._end_when_idle(reader))
         try:
-            async with aclosing(messages):
-                async for message in messages:
-                    await room.acquire()
-                    tasks.put_nowait(asyncio.create_task(answer(message)))
+            while (entry := await self._queue.get()) is not None:
+                size, answers = entry
+                if isinstance(answers, asyncio.Task):
+                    for answer in await answers:
+                        yield answer
+                else:
+                    async with aclosing(answers):  # also when nobody takes the rest
+                        async for answer in answers:
+                            yield answer
+                self._note_answered(size)
+            if self._failure is not None:
+                raise self._failure
         finally:
-            tasks.put_nowait(None)
+            tasks = [reader, watch, *self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    reader = asyncio.create_task(read())
-    try:
-        while (task := await tasks.get()) is not None:
-            yield await task
-            room.release()
-        await reader
-    finally:
+    async def _read(self) -> None:
+        with suppress(asyncio.CancelledError):
+            try:
+                async for request in self._requests:
+                    size = self._size(request)
+                    self._held += size
+                    self._unanswered += 1
+                    self._last_busy = time.monotonic()
+                    await self._queue.put((size, self._begin(request)))
+                    while self._held > self._room:
+                        self._answered.clear()
+                        await self._answered.wait()
+            except Exception as error:  # noqa: BLE001 - raised where the answers are taken
+                self._failure = error
+            await self._queue.put(None)
+
+    def _begin(self, request: Q) -> _Answers[A]:
+        answers = self._answer(request)
+        if not self._ahead:
+            return answers
+        task = asyncio.create_task(_collect(answers))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[list[A]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # noted, for an earlier failure may have ended the stream
+
+    def _note_answered(self, size: int) -> None:
+        self._held -= size
+        self._unanswered -= 1
+        self._last_busy = time.monotonic()
+        self._answered.set()
+
+    async def _end_when_idle(self, reader: asyncio.Task[None]) -> None:
+        await self._stopping.wait()
+        # Asked again and again: an event for every request would cost more than all of a stop.
+        while self._unanswered or time.monotonic() - self._last_busy < QUIET_SECONDS:  # noqa: ASYNC110
+            await asyncio.sleep(QUIET_SECONDS / 5)
+        self._failure = ModelNotReady("the server is stopping: try another")
         reader.cancel()
-        rest = [task for task in _rest(tasks) if task is not None]
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(reader, *rest, return_exceptions=True)
+        await self._queue.put(None)
 
 
-def _rest(queue: asyncio.Queue[A]) -> list[A]:
-    return [queue.get_nowait() for _ in range(queue.qsize())]
+async def _collect(answers: AsyncIterator[A]) -> list[A]:
+    return [answer async for answer in answers]

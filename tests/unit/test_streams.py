@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from handlers import PATIENCE, until
-from omi_grpc.ordered import Ordered
 
 from omi_runtime import ModelNotReady
+from omi_runtime.transport.streams import Ordered
 
 
 class Source:
@@ -129,6 +129,22 @@ async def test_leaving_it_ends_what_is_being_worked_on() -> None:
         assert await anext(answers) == "a"
         await asyncio.sleep(0.01)
     assert sorted(ended) == ["b", "c"]
+
+
+async def test_leaving_it_closes_the_answers_that_it_is_at() -> None:
+    closed: list[str] = []
+
+    async def answer(request: str) -> AsyncIterator[str]:
+        try:
+            yield request
+            yield request
+        finally:
+            closed.append(request)
+
+    async with aclosing(ordered(Source(*"ab"), answer, ahead=0).answers()) as answers:
+        assert await anext(answers) == "a"
+        assert not closed
+    assert closed == ["a"]
 
 
 async def test_a_stop_ends_it_when_nothing_more_comes() -> None:
