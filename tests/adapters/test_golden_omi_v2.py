@@ -324,7 +324,7 @@ def test_a_model_that_was_loaded_again_is_asked_as_it_is_now(servers: Any, tmp_p
     )
     model = tmp_path / "model.py"
     model.write_text(source.format("a: str", "str", "a.upper()"))
-    server = servers(INTERFACE="omi,kserve", PSC_MODEL_PORT="0", OMI_MODEL=tmp_path, OMI_ADMIN="on")
+    server = servers(INTERFACE="kserve,omi", PSC_MODEL_PORT="0", OMI_MODEL=tmp_path, OMI_ADMIN="on")
     target, kserve = f"127.0.0.1:{server.port('omi')}", server.port("kserve")
     with Client(target, patience=PATIENCE) as client:
         assert client.run([{"a": "x"}])[0].result == "X"
