@@ -12,6 +12,8 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +43,18 @@ def main() -> int:
     ENVIRONMENTS.mkdir(exist_ok=True)
     if options.quick:
         return quick(options.turns, options.seconds)
-    results: dict[str, Any] = json.loads(RAW.read_text()) if RAW.exists() and options.only else {}
-    for section, measured in _sections(options).items():
+    keeps = options.only or options.resume
+    results: dict[str, Any] = json.loads(RAW.read_text()) if RAW.exists() and keeps else {}
+    for section, measured in _sections(options, results).items():
         if not options.only or section in options.only:
             print(section, flush=True)
-            results[section] = measured()
-            results["machine"] = machine()
-            RAW.write_text(json.dumps(results, indent=1))
+            measured()
     report.write(results, ROOT)
     print("wrote docs/benchmarks.md")
     return 0
 
 
-def quick(turns: int, seconds: float) -> int:
+def quick(turns: int, seconds: int) -> int:
     """Ratios to the bare limits, beside those of the stored run; 1 if one has become slower."""
     stored = json.loads((ROOT / report.RESULTS).read_text())
     slower = False
@@ -88,14 +89,24 @@ def machine() -> dict[str, str]:
     }
 
 
-def _sections(options: argparse.Namespace) -> dict[str, Any]:
+def _sections(
+    options: argparse.Namespace, results: dict[str, Any]
+) -> dict[str, Callable[[], None]]:
+    """What measures each part of the results and keeps it at once, as a run takes half an hour."""
     turns, seconds = options.turns, options.seconds
 
-    def workloads() -> dict[str, Any]:
-        return {w.key: taking_turns.measure(w, turns, seconds) for w in all_workloads()}
+    def keep(part: dict[str, Any], key: str, measured: Callable[[], Any]) -> None:
+        if not (options.resume and key in part):
+            part[key] = measured()
+            results["machine"] = machine()
+            RAW.write_text(json.dumps(results, indent=1))
 
-    return {
-        "workloads": workloads,
+    def workloads() -> None:
+        part = results.setdefault("workloads", {})
+        for workload in all_workloads():
+            keep(part, workload.key, partial(taking_turns.measure, workload, turns, seconds))
+
+    measures: dict[str, Callable[[], Any]] = {
         "start-up": lambda: resources.start_up(turns),
         "memory": resources.idle_memory,
         "size": lambda: resources.installed_size(sys.executable, ENVIRONMENTS),
@@ -103,12 +114,15 @@ def _sections(options: argparse.Namespace) -> dict[str, Any]:
         "preload": resources.preload,
         "growth": lambda: growth.measure(seconds),
     }
+    others = {key: partial(keep, results, key, measure) for key, measure in measures.items()}
+    return {"workloads": workloads} | others
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4, help="of each load")
+    parser.add_argument("--seconds", type=int, default=4, help="of each load")
+    parser.add_argument("--resume", action="store_true", help="keep what a run has measured")
     parser.add_argument("--quick", action="store_true", help="ours alone, in under three minutes")
     parser.add_argument(
         "--only", action="append", help="one section of the results anew; may be repeated"

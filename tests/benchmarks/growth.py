@@ -18,7 +18,7 @@ WORKERS = ("1", "2")
 LIMITS = ("1", "4", "16", "64")
 
 
-def measure(seconds: float) -> dict[str, list[dict[str, Any]]]:
+def measure(seconds: int) -> dict[str, list[dict[str, Any]]]:
     """Rows of {peer, at, rate, median, p99, cpu}, by what is on the axis."""
     return {
         "connections": _connections(seconds),
@@ -29,20 +29,20 @@ def measure(seconds: float) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _connections(seconds: float) -> list[dict[str, Any]]:
+def _connections(seconds: int) -> list[dict[str, Any]]:
     workload = _workload("v2-small")
     points = [(float(n), Concurrency(n), _same(workload)) for n in CONNECTIONS]
     return sweep(workload, points, seconds, [OURS, "kserve", "mlserver", "bare_http"])
 
 
-def _batch(seconds: float) -> list[dict[str, Any]]:
+def _batch(seconds: int) -> list[dict[str, Any]]:
     """Items in one request; the rate is of requests."""
     workload = _workload("v2-small")
     points = [(float(n), Concurrency(4), _always(_rows(n))) for n in ITEMS]
     return sweep(workload, points, seconds, [OURS, "kserve", "mlserver"])
 
 
-def _body(seconds: float) -> list[dict[str, Any]]:
+def _body(seconds: int) -> list[dict[str, Any]]:
     """Bytes of one file in a Run."""
     from omi_grpc._pb import model_pb2 as pb
 
@@ -59,7 +59,7 @@ def _body(seconds: float) -> list[dict[str, Any]]:
 
 
 def _with(
-    variable: str, values: Sequence[str], key: str, at: Concurrency, seconds: float
+    variable: str, values: Sequence[str], key: str, at: Concurrency, seconds: int
 ) -> list[dict[str, Any]]:
     """Ours alone, started anew with each value of a setting."""
     workload = _workload(key)

@@ -98,9 +98,7 @@ def ask(server: Server, request: Request) -> bytes:
     return body
 
 
-def put_under(
-    server: Server, request: Request, concurrency: Concurrency, seconds: float
-) -> Figures:
+def put_under(server: Server, request: Request, concurrency: Concurrency, seconds: int) -> Figures:
     """As many requests as it answers with so many under way.
 
     Raises:
@@ -131,7 +129,7 @@ end
 
 
 def _wrk(
-    server: Server, request: Request, concurrency: Concurrency, seconds: float, folder: Path
+    server: Server, request: Request, concurrency: Concurrency, seconds: int, folder: Path
 ) -> tuple[float, float, float, int]:
     body, script = folder / "body", folder / "script.lua"
     body.write_bytes(request.body)
@@ -140,7 +138,7 @@ def _wrk(
     connections = concurrency.connections
     text = _run(
         "wrk",
-        *("-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"),
+        *("-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"),
         *("-s", str(script), f"http://127.0.0.1:{server.http_port}"),
     )
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", text)
@@ -152,14 +150,14 @@ def _wrk(
 
 
 def _h2load(
-    server: Server, request: Request, concurrency: Concurrency, seconds: float, folder: Path
+    server: Server, request: Request, concurrency: Concurrency, seconds: int, folder: Path
 ) -> tuple[float, float, float, int]:
     body, log = folder / "body", folder / "log"
     body.write_bytes(b"\0" + struct.pack(">I", len(request.body)) + request.body)
     window = "30"  # bits: flow control is not what is measured
     text = _run(
         "h2load",
-        *("-t1", f"-c{concurrency.connections}", f"-m{concurrency.streams}", f"-D{seconds:g}"),
+        *("-t1", f"-c{concurrency.connections}", f"-m{concurrency.streams}", f"-D{seconds}"),
         *(f"-d{body}", f"-w{window}", f"-W{window}", f"--log-file={log}"),
         *("-Hcontent-type:application/grpc", "-Hte:trailers"),
         f"http://127.0.0.1:{server.grpc_port}{request.path}",

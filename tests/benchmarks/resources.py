@@ -59,7 +59,7 @@ def installed_size(python: str, folder: Path) -> dict[str, float]:
     return rows
 
 
-def workers(turns: int, seconds: float) -> dict[str, list[float]]:
+def workers(turns: int, seconds: int) -> dict[str, list[float]]:
     """Answers per second of a model that needs 10 ms of a CPU, with one worker and with two."""
     side = _side("busy")
     rows: dict[str, list[float]] = {}

@@ -21,7 +21,7 @@ class Disagreement(Exception):
     """Two servers answered the same question with different numbers."""
 
 
-def measure(workload: Workload, turns: int, seconds: float, say: Say = print) -> dict[str, Any]:
+def measure(workload: Workload, turns: int, seconds: int, say: Say = print) -> dict[str, Any]:
     """All sides of a workload: what each turn has shown, and who could not take part and why."""
     unavailable: dict[str, str] = {}
     results: dict[str, list[dict[str, float]]] = {}
@@ -43,7 +43,7 @@ def measure(workload: Workload, turns: int, seconds: float, say: Say = print) ->
 def sweep(
     workload: Workload,
     points: Iterable[tuple[float, Concurrency, Callable[[str], Request]]],
-    seconds: float,
+    seconds: int,
     names: Iterable[str],
     **variables: str,
 ) -> list[dict[str, Any]]:

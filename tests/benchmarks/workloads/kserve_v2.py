@@ -45,7 +45,7 @@ def _binary(model: str) -> Callable[[], Request]:
 
 def _raw(model: str) -> Callable[[], Request]:
     def make() -> Request:
-        from omi_kserve._pb import inference_pb2 as pb
+        from omi_kserve._pb import open_inference_pb2 as pb
 
         tensor = pb.ModelInferRequest.InferInputTensor(
             name="x", datatype="FP32", shape=_array(model).shape
@@ -70,7 +70,7 @@ def _from_binary(body: bytes) -> Any:
 
 
 def _from_raw(message: bytes) -> Any:
-    from omi_kserve._pb import inference_pb2 as pb
+    from omi_kserve._pb import open_inference_pb2 as pb
 
     answer = pb.ModelInferResponse.FromString(message)
     if answer.raw_output_contents:
