@@ -1,8 +1,8 @@
 """All interfaces under mixed traffic for a long time, while workers are killed: `make soak`.
 
 SOAK_S says for how long. At the end every request has had an answer, every answer was right, and
-memory, descriptors and threads are where they were after the first minute, or after the first half
-of a run that is shorter than two.
+memory, descriptors and threads are where they were after the first minute. A run of less than two
+minutes looks at half of its time, and not at memory: a worker is still warming up then.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ AFTER_A_KILL_SECONDS: Final = 2.0
 """How long after a kill a caller may see a broken connection, on a machine that is busy."""
 
 GROWTH: Final = 1.05
+LONG_SECONDS: Final = 120.0
 INTERFACES: Final = ("omi", "kserve", "modzy")
 SPEC: Final = Spec(f"{MODELS}:Totals", "totals", {"pair": "FP32"}, {"total": "FP32"})
 
@@ -110,7 +111,8 @@ def _check_growth(interface: str, server: Server, early: tuple[Any, Any]) -> Non
         ("supervisor", early[1], census.supervisor(server)),
     ):
         print(f"{interface} {who}: {before} then, {now} at the end")
-        assert now.resident <= before.resident * GROWTH, f"{interface} {who} has grown"
+        if SECONDS >= LONG_SECONDS:
+            assert now.resident <= before.resident * GROWTH, f"{interface} {who} has grown"
         assert now.threads <= before.threads, f"{interface} {who} has more threads"
         assert now.descriptors <= before.descriptors + 2, f"{interface} {who} has more descriptors"
 
