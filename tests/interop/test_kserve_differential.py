@@ -206,7 +206,12 @@ class Pair:
         self.http, self.grpc = [], []
         for server in self.servers:
             address = f"http://127.0.0.1:{server.port('kserve')}"
-            client = httpx.Client(base_url=address, trust_env=False, timeout=30)
+            # KServe's server answers a failure of its own with a 500 that promises to keep the
+            # connection, and closes it a moment later: a next request on it may be lost. Ours
+            # must keep what it promises.
+            kept = None if server is ours else 0
+            limits = httpx.Limits(max_keepalive_connections=kept)
+            client = httpx.Client(base_url=address, trust_env=False, timeout=30, limits=limits)
             self.http.append(stack.enter_context(client))
             port = KServeGRPCClient.port_of(server)
             self.grpc.append(stack.enter_context(KServeGRPCClient(port, spec, directory)))
