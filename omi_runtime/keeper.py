@@ -23,6 +23,8 @@ from omi_runtime.request import RequestContext
 from omi_runtime.runner import AnswerRules, Runner
 from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
+from omi_runtime.timedload import TimedLoad
+from omi_runtime.timelimits import load_limit, load_took_too_long, run_limit
 
 if TYPE_CHECKING:
     from omi_runtime.tracing import Tracer
@@ -78,10 +80,10 @@ class ModelKeeper:
         self._runner: Runner | None = None
         self._load_failure = "the model failed to load; the server's log has the details"
         self._reloading: asyncio.Task[None] | None = None
+        self._loading: TimedLoad[tuple[Model, Signature]] | None = None
         self._administration = asyncio.Lock()
         self._closing = asyncio.Lock()
-        # Seconds and who says so; replaced when model.yaml has been read.
-        self._own_limit = _own_limit(None, settings)
+        self._own_limit = run_limit(None, settings)  # replaced when model.yaml has been read
 
     @property
     def live(self) -> bool:
@@ -131,17 +133,20 @@ class ModelKeeper:
     async def load(self) -> None:
         """Import the model and load it on its thread; again after a failure.
 
+        A load that was not over in time goes on, and is what the next one waits for.
+
         Raises:
             SettingsError: `OMI_MODEL` names no model.
             LoadError: anything else; the author's traceback is in the log.
         """
         self.lifecycle.move(State.LOADING)
-        begin = time.monotonic()
+        if self._loading is None or self._loading.failed:
+            self._loading = TimedLoad(self._engine, self._load_here, self._load_seconds)
+        loading = self._loading
         try:
-            source, served_name = self.settings.model_source(), self.settings.model_name
-            model, signature = await self._engine.call(
-                lambda: self._load_model(source, served_name, self._publish)
-            )
+            outcome = await loading.outcome()
+            if outcome is None:
+                raise load_took_too_long(self.card, self.settings)
         except Exception as error:
             if error.__cause__ is not None:
                 logger.exception("the model did not load", exc_info=error.__cause__)
@@ -150,7 +155,9 @@ class ModelKeeper:
             if self.lifecycle.state is State.LOADING:
                 self.lifecycle.move(State.FAILED)
             raise
-        self.metrics.loaded(begin)
+        model, signature = outcome
+        self._loading = None
+        self.metrics.loaded(loading.began)
         model.metrics.move(self.metrics.page)
         self._model, self._signature = model, signature
         loop = asyncio.get_running_loop()
@@ -271,11 +278,21 @@ class ModelKeeper:
             except Exception:
                 logger.exception("%s.close raised", self.name)
 
+    def _load_here(self) -> tuple[Model, Signature]:
+        """On the model's thread."""
+        settings = self.settings
+        return self._load_model(settings.model_source(), settings.model_name, self._publish)
+
+    def _load_seconds(self) -> float:
+        return load_limit(self.card, self.settings).seconds
+
     def _publish(self, card: ModelCard) -> None:
         """On the model's thread: before the load, so that a Status of one that fails has it."""
         self.identity = card.identity
         self.card = card
-        self._own_limit = _own_limit(card, self.settings)
+        self._own_limit = run_limit(card, self.settings)
+        if self._loading is not None:
+            self._loading.limit_is_known()
 
     def _batch_limit(self, model: Model) -> int:
         return min(model.max_batch_size, self.settings.max_batch_size or model.max_batch_size)
@@ -304,16 +321,6 @@ def _retrieve(task: asyncio.Task[None]) -> None:
 
 def _is_settled(state: State) -> bool:
     return state not in (State.STARTING, State.LOADING)
-
-
-def _own_limit(card: ModelCard | None, settings: Settings) -> tuple[float, str]:
-    """Seconds, infinity for none, and who says so: model.yaml, else the operator."""
-    if card is not None and card.timeout_run:
-        # Imported here, for it brings pydantic and yaml, which a card with a span has already.
-        from omi_runtime.metadata import parse_span  # noqa: PLC0415
-
-        return parse_span(card.timeout_run) or math.inf, "timeout.run of model.yaml"
-    return settings.timeout or math.inf, "limit of OMI_TIMEOUT"
 
 
 async def _within(request: RequestContext | None, waiting: Awaitable[T]) -> T:

@@ -16,7 +16,7 @@ import yaml
 
 from omi_runtime.adapter import Choice, ManifestRequest, Port, metrics_port
 from omi_runtime.errors import SettingsError
-from omi_runtime.metadata import parse_span
+from omi_runtime.timelimits import load_limit
 
 Object = dict[str, Any]
 
@@ -27,8 +27,8 @@ stop, and until every router knows, requests still come."""
 CLOSING_SECONDS: Final = 5
 """What is left beyond the drain for the process itself to end."""
 
-LOAD_SECONDS: Final = 600.0
-"""How long a load may take, where model.yaml has no timeout.status."""
+ENDLESS_LOAD_SECONDS: Final = 24 * 3600.0
+"""How long a startup probe is patient with a load that nothing limits."""
 
 _STARTUP_PERIOD: Final = 2
 _LONGEST_PORT_NAME: Final = 15
@@ -201,7 +201,7 @@ def _resources(request: ManifestRequest) -> Object:
 def _probes(request: ManifestRequest) -> Object:
     """Of the first interface; all of them share one model."""
     choice = request.choices[0]
-    seconds = parse_span(request.card.timeout_status) or LOAD_SECONDS
+    seconds = min(load_limit(request.card, request.settings).seconds, ENDLESS_LOAD_SECONDS)
     ready = _ready(choice, request)
     return {
         "startupProbe": {

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable
-from contextlib import aclosing, suppress
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 
-from omi_runtime import examples
+from omi_runtime import examples, logs
 from omi_runtime.batch import group_rows
 from omi_runtime.board import Board
 from omi_runtime.card import ModelCard
@@ -25,12 +29,15 @@ from omi_runtime.model import Model
 from omi_runtime.request import RequestContext
 from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
+from omi_runtime.timelimits import load_limit, load_took_too_long
 
 logger = logging.getLogger(__name__)
 
 
 def preload(settings: Settings) -> Loader:
     """Load the model in this process; returns what hands it to the handlers of its children.
+
+    A load that takes too long ends the process.
 
     Raises:
         SettingsError: `OMI_MODEL` names no model.
@@ -39,7 +46,13 @@ def preload(settings: Settings) -> Loader:
     cards: list[ModelCard] = []
     try:
         load = loader(verified=settings.verify)
-        model, signature = load(settings.model_source(), settings.model_name, cards.append)
+        with _limited(settings, cards) as limit:
+
+            def publish(card: ModelCard) -> None:
+                cards.append(card)
+                limit()
+
+            model, signature = load(settings.model_source(), settings.model_name, publish)
     except LoadError as error:
         if error.__cause__ is not None:
             logger.exception("the model did not load", exc_info=error.__cause__)
@@ -57,6 +70,35 @@ def preload(settings: Settings) -> Loader:
         return model, signature
 
     return loaded
+
+
+@contextmanager
+def _limited(settings: Settings, cards: list[ModelCard]) -> Iterator[Callable[[], None]]:
+    """End the process when the load within takes too long; gives what looks at the limit again.
+
+    By an alarm, for there is no event loop here, and may be no thread.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        code = logs.fail(load_took_too_long(cards[-1] if cards else None, settings))
+        logging.shutdown()
+        os._exit(code)
+
+    def limit() -> None:
+        seconds = load_limit(cards[-1] if cards else None, settings).seconds
+        passed = time.monotonic() - began
+        signal.setitimer(
+            signal.ITIMER_REAL, 0 if seconds == math.inf else max(seconds - passed, 0.001)
+        )
+
+    began = time.monotonic()
+    before = signal.signal(signal.SIGALRM, end)
+    limit()
+    try:
+        yield limit
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 async def try_out(handler: ModelHandler) -> None:

@@ -147,6 +147,14 @@ class Settings:
         "allows no less; 0 is no limit.",
         default_text="60 s",
     )
+    load_timeout: float = setting(
+        "OMI_LOAD_TIMEOUT",
+        600.0,
+        parse_number(float, 0),
+        SECONDS,
+        "How long a load may take, where model.yaml's timeout.status says nothing; 0 is no limit.",
+        default_text="600 s",
+    )
     load_grace: float = setting(
         "OMI_LOAD_GRACE",
         30.0,

@@ -115,6 +115,73 @@ def test_a_log_in_json_holds_the_traceback(servers: Any, marks: Path) -> None:
     assert "the weights are missing" in failure["exception"]
 
 
+@pytest.mark.parametrize("preload", ["on", "off"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_load_that_hangs_ends_the_process(
+    servers: Any, marks: Path, workers: str, preload: str
+) -> None:
+    server = servers(
+        INTERFACE="kserve",
+        OMI_MODEL=f"{MODELS}:Gated",
+        MARKS=marks,
+        OMI_LOAD_TIMEOUT="1.5",
+        OMI_WORKERS=workers,
+        OMI_PRELOAD=preload,
+    )
+    assert server.wait() == 3
+    assert server.lines[-1] == (
+        "omi: model gated did not load within 1.5 s, the limit of OMI_LOAD_TIMEOUT"
+    )
+    assert (marks / "loading").exists()
+    if preload == "off":
+        assert '_wait_for(mark("open"))' in server.log, "the line that it hangs at"
+
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_model_yaml_says_how_long_a_load_may_take(
+    servers: Any, tmp_path: Path, preload: str
+) -> None:
+    (tmp_path / "model.py").write_text(
+        "import time\nfrom omi_runtime import Model\n\n\n"
+        "class Sleepy(Model):\n"
+        "    def load(self) -> None:\n        time.sleep(600)\n\n"
+        "    def predict(self, n: int) -> int:\n        return n\n"
+    )
+    (tmp_path / "model.yaml").write_text('specification: "0.4"\ntimeout: {status: 500ms}\n')
+    server = servers(
+        INTERFACE="omi",
+        OMI_MODEL=tmp_path,
+        OMI_LOAD_GRACE="0",
+        OMI_PRELOAD=preload,
+        OMI_WORKERS="2",
+    )
+    assert server.wait() == 3
+    assert server.lines[-1] == (
+        "omi: model sleepy did not load within 0.5 s, the timeout.status of model.yaml"
+    )
+
+
+def test_a_status_waits_again_for_a_load_that_took_too_long(
+    servers: Any, marks: Path, tmp_path: Path
+) -> None:
+    server = servers(
+        INTERFACE="omi",
+        OMI_MODEL=f"{MODELS}:Gated",
+        MARKS=marks,
+        OMI_LOAD_TIMEOUT="0.5",
+        OMI_LOAD_GRACE="600",
+    )
+    spec = Spec("gated", "gated", {"pair": "FP32"}, {"total": "FP32"})
+    with OMIClient(server.port("omi"), spec, tmp_path) as client:
+        server.wait_for_log("did not load within 0.5 s, the limit of OMI_LOAD_TIMEOUT; a Status")
+        assert client.status().status_code == 500
+        (marks / "open").touch()
+        until(lambda: client.status().status_code == 200, "the load is over")
+    assert "Traceback" not in server.log
+    server.signal()
+    assert server.wait() == 0
+
+
 @pytest.mark.parametrize("interface", ["omi", "kserve"])
 def test_a_stop_does_not_wait_for_the_load(servers: Any, marks: Path, interface: str) -> None:
     server = servers(INTERFACE=interface, OMI_MODEL=f"{MODELS}:Gated", MARKS=marks)
