@@ -7,6 +7,7 @@ several batches (`group_rows`), and their results one again (`Result.assemble`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,17 +24,24 @@ Column = Array | list[Any]
 Row = Mapping[str, Any]
 """One item by field name; tensors as arrays of the item's shape."""
 
+MergeKey = tuple[Any, ...]
+
 
 @dataclass(slots=True)
 class Batch:
-    """n items as columns, by input name."""
+    """n items as columns, by input name.
+
+    Attributes:
+        key: batches with equal keys can be merged. Set where it is known beforehand, as what a
+            model's signature says; None is to be made (`merge_key`).
+    """
 
     columns: dict[str, Column]
     n: int
+    key: MergeKey | None = field(default=None, compare=False)
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Batches with equal keys can be merged: same inputs, dtypes and item shapes."""
+    def merge_key(self) -> MergeKey:
+        """Which inputs there are, with what dtypes and item shapes."""
         return tuple(
             [
                 (name, column.dtype.char, column.shape[1:])
@@ -73,7 +81,7 @@ class Batch:
         columns = {
             name: _join([batch.columns[name] for batch in batches]) for name in batches[0].columns
         }
-        return Batch(columns, sum(batch.n for batch in batches))
+        return Batch(columns, sum([batch.n for batch in batches]))
 
 
 @dataclass(slots=True)
@@ -107,8 +115,6 @@ class Result:
         if start == 0 and stop == self.n:
             return self
         columns = {name: column[start:stop] for name, column in self.columns.items()}
-        if not self.errors and self.explanation is None and self.drift is None:
-            return Result(columns, stop - start, timings=self.timings)
         errors = {row - start: error for row, error in self.errors.items() if start <= row < stop}
         if self.errors and not errors:
             # Lists only for the sake of rows that failed elsewhere: arrays again without them.
@@ -124,6 +130,26 @@ class Result:
             None if self.drift is None else self.drift[start:stop],
             self.timings,
         )
+
+    def split(self, sizes: Sequence[int]) -> list[Result]:
+        """The answers to so many items after one another; together they are all. Arrays are views.
+
+        Column by column, so that a merged batch costs each of its requests one call here.
+        """
+        if len(sizes) == 1:
+            return [self]
+        ends = list(itertools.accumulate(sizes))
+        bounds = list(zip([0, *ends], ends, strict=False))
+        if self.errors or self.explanation is not None or self.drift is not None:
+            return [self.slice(start, stop) for start, stop in bounds]
+        names = list(self.columns)
+        pieces = [
+            [column[start:stop] for start, stop in bounds] for column in self.columns.values()
+        ]
+        return [
+            Result(dict(zip(names, values, strict=True)), n, timings=self.timings)
+            for n, *values in zip(sizes, *pieces, strict=True)
+        ]
 
     def raise_error(self) -> None:
         """Raise the first error, naming the rows that share it; for wires without item errors."""

@@ -7,19 +7,15 @@ import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final
 
-from omi_runtime.batch import Batch, Part, Result, Row, group_rows
+from omi_runtime.batch import Batch, Result, Row
 from omi_runtime.errors import OMIError
+from omi_runtime.intake import Intake
+from omi_runtime.jobs import Job
 from omi_runtime.keeper import ModelKeeper
 from omi_runtime.request import RequestContext
 from omi_runtime.runner import NOTHING_MORE, Wanted
-from omi_runtime.signature import Signature
 from omi_runtime.timings import Timings
-from omi_runtime.validation import (
-    check_batch,
-    check_names,
-    check_tensors,
-    no_rows,
-)
+from omi_runtime.validation import check_batch, no_rows
 
 logger = logging.getLogger(__name__)
 
@@ -89,16 +85,24 @@ class ModelHandler(ModelKeeper):
             ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
         request = request or self.begin()
-        signature = self._signature
-        if signature is None:
-            signature = await self.loaded(request)
-        check_batch(batch, signature)
+        intake = self._intake or await self._ready_to_take(request)
+        batch = intake.batch(batch)
         if not batch.n:
-            return no_rows(signature)
-        assert self._runner is not None, "it comes with the signature"
-        return await self._engine.submit(
-            self._runner.arrange(batch), self._offered(wanted), request
-        )
+            return no_rows(intake.signature)
+        if wanted is not NOTHING_MORE:
+            wanted = self._offered(wanted)
+        job = Job(batch, wanted, request)
+        self._engine.admit((job,))
+        # Awaited here and below, not in a coroutine of the engine's: of a small request, each
+        # coroutine more is two calls of some thirty.
+        try:
+            result = await job.future
+        finally:
+            if not job.answered:
+                self._engine.leave(job)
+        if result is None:
+            raise request.expired()
+        return result
 
     async def infer_rows(
         self,
@@ -117,24 +121,23 @@ class ModelHandler(ModelKeeper):
             ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
         request = request or self.begin()
-        signature = self._signature
-        if signature is None:
-            signature = await self.loaded(request)
+        intake = self._intake or await self._ready_to_take(request)
+        if wanted is not NOTHING_MORE:
+            wanted = self._offered(wanted)
         rows = list(rows)
-        if len(rows) < MANY_ROWS:
-            parts, errors = _group(rows, signature)
-        else:
-            parts, errors = await asyncio.to_thread(_group, rows, signature)
-        self.metrics.failed(errors.values())
-        assert self._runner is not None, "it comes with the signature"
-        batches = [self._runner.arrange(part.batch) for part in parts]
-        if len(batches) == 1 and not errors:
-            return await self._engine.submit(batches[0], self._offered(wanted), request)
-        results = await self._engine.submit_together(batches, self._offered(wanted), request)
-        answered = [(part.rows, result) for part, result in zip(parts, results, strict=True)]
-        failed = [([row], Result.failed([error])) for row, error in errors.items()]
-        n = sum(len(part.rows) for part in parts) + len(errors)
-        return Result.assemble(n, [*answered, *failed]) if n else no_rows(signature)
+        batch = intake.row(rows[0]) if len(rows) == 1 else None
+        if batch is None:
+            return await self._infer_parts(rows, wanted, request, intake)
+        job = Job(batch, wanted, request)
+        self._engine.admit((job,))
+        try:
+            result = await job.future
+        finally:
+            if not job.answered:
+                self._engine.leave(job)
+        if result is None:
+            raise request.expired()
+        return result
 
     async def infer_stream(
         self, batch: Batch, request: RequestContext | None = None
@@ -155,7 +158,7 @@ class ModelHandler(ModelKeeper):
             yield result
             return
         check_batch(batch, signature)
-        assert self._runner is not None
+        assert self._runner is not None, "it comes with the signature"
         runner = self._runner
         values = self._engine.stream(lambda: runner.stream(batch), request)
         spent = Timings()
@@ -167,21 +170,44 @@ class ModelHandler(ModelKeeper):
             self.metrics.answered(spent)
             await values.aclose()  # a reader that leaves early ends the model's generator too
 
+    async def _infer_parts(
+        self,
+        rows: Sequence[Row | OMIError],
+        wanted: Wanted,
+        request: RequestContext,
+        intake: Intake,
+    ) -> Result:
+        """Predict items as batches of what is alike, which the queue takes whole or not at all."""
+        if len(rows) < MANY_ROWS:
+            parts, errors = intake.rows(rows)
+        else:
+            parts, errors = await asyncio.to_thread(intake.rows, rows)
+        self.metrics.failed(errors.values())
+        answered = [([row], Result.failed([error])) for row, error in errors.items()]
+        jobs = [Job(part.batch, wanted, request) for part in parts]
+        if jobs:
+            self._engine.admit(jobs)
+        try:
+            for part, job in zip(parts, jobs, strict=True):
+                result = await job.future
+                if result is None:
+                    raise request.expired()
+                answered.append((part.rows, result))
+        finally:
+            for job in jobs:
+                if not job.answered:
+                    self._engine.leave(job)
+        return Result.assemble(len(rows), answered) if rows else no_rows(intake.signature)
+
+    async def _ready_to_take(self, request: RequestContext) -> Intake:
+        """Wait while the model loads; raises what `loaded` raises."""
+        await self.loaded(request)
+        assert self._intake is not None, "it comes with the signature"
+        return self._intake
+
     def _offered(self, wanted: Wanted) -> Wanted:
         """What is wanted and the model has; the rest is logged and answered with nothing."""
-        if wanted is NOTHING_MORE:
-            return wanted
         offered = Wanted(wanted.explanation and self.explains, wanted.drift and self.detects_drift)
         if offered != wanted:
             logger.info("explanation or drift was asked for, which %s does not have", self.name)
         return offered if any(offered) else NOTHING_MORE
-
-
-def _group(
-    rows: Sequence[Row | OMIError], signature: Signature
-) -> tuple[list[Part], dict[int, OMIError]]:
-    """Rows as batches of what is alike, checked; and the errors of those that are none."""
-    parts, errors = group_rows([check_names(row, signature) for row in rows])
-    for part in parts:
-        check_tensors(part.batch, signature)
-    return parts, errors

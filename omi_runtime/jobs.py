@@ -6,8 +6,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from omi_runtime.batch import Batch, Result
 from omi_runtime.request import RequestContext
@@ -15,40 +15,64 @@ from omi_runtime.runner import Wanted
 
 
 class Job:
-    """A caller's batch on its way: handed out in slices, finished when every row is answered."""
+    """A caller's batch on its way: handed out in slices, finished when every row is answered.
+
+    Create it on the event loop, let an `Engine` admit it, and wait for its future.
+
+    Attributes:
+        batch: None when the caller has left.
+        future: comes to the Result, or to None if its time is over. Not to an exception: what
+            waits behind a busy model would hold the frames that it went through.
+        answered: the future has its Result.
+    """
 
     __slots__ = (
+        "_parts",
+        "_unanswered",
         "admitted",
+        "answered",
         "batch",
         "deadline",
         "future",
         "key",
         "n",
-        "parts",
         "request",
         "taken",
-        "unanswered",
         "wanted",
     )
 
-    def __init__(
-        self,
-        batch: Batch,
-        wanted: Wanted,
-        future: asyncio.Future[Result | None],
-        request: RequestContext,
-    ) -> None:
-        self.batch: Batch | None = batch  # None when the caller has been answered or has left
+    def __init__(self, batch: Batch, wanted: Wanted, request: RequestContext) -> None:
+        self.batch: Batch | None = batch
         self.n = batch.n
         self.request = request
         self.admitted = time.monotonic()
         self.deadline = request.deadline
         self.wanted = wanted
-        self.key = (batch.key, wanted)
-        self.future = future
+        self.key = (batch.merge_key() if batch.key is None else batch.key, wanted)
+        self.future: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
         self.taken = 0
-        self.unanswered = batch.n
-        self.parts: list[tuple[range, Result]] = []
+        self.answered = False
+        self._unanswered = batch.n
+        self._parts: list[tuple[range, Result]] = []
+
+    def add(self, rows: range, part: Result) -> Result | None:
+        """Take the answer to some of the rows; the whole one when it was the last."""
+        self._parts.append((rows, part))
+        self._unanswered -= len(rows)
+        return None if self._unanswered else Result.assemble(self.n, self._parts)
+
+
+class Call(NamedTuple):
+    """A function to run on the model's thread, such as load and close.
+
+    Attributes:
+        future: comes to what the function returns or raises; to None if its time is over.
+    """
+
+    function: Callable[[], Any]
+    future: asyncio.Future[Any]
+    requests: Sequence[RequestContext]
+    deadline: float = math.inf
 
 
 Chunk = list[tuple[Job, Batch, int, int]]
@@ -57,25 +81,26 @@ as long to make, and there is one for every request."""
 
 
 class Lines:
-    """What waits, by merge key. Used by one thread at a time."""
+    """What waits, by merge key. Used by one thread at a time.
+
+    Attributes:
+        by_key: empty if nothing waits.
+    """
 
     def __init__(self) -> None:
-        self._lines: dict[Any, deque[Job]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
+        self.by_key: dict[Any, deque[Job]] = {}
 
     def extend(self, jobs: Iterable[Job]) -> None:
         """Put each job at the end of its line."""
         for job in jobs:
-            line = self._lines.get(job.key)
+            line = self.by_key.get(job.key)
             if line is None:
-                line = self._lines[job.key] = deque()
+                line = self.by_key[job.key] = deque()
             line.append(job)
 
     def longest(self) -> int:
         """The rows that wait in the longest line."""
-        return max(sum(job.n - job.taken for job in line) for line in self._lines.values())
+        return max(sum(job.n - job.taken for job in line) for line in self.by_key.values())
 
     def take(self, room: int) -> Chunk:
         """Up to `room` rows of the key that has waited longest, taken in turns.
@@ -85,8 +110,8 @@ class Lines:
         or been left by its caller, is dropped.
         """
         now = time.monotonic()
-        key = next(iter(self._lines))
-        line = self._lines.pop(key)
+        key = next(iter(self.by_key))
+        line = self.by_key.pop(key)
         chunk: Chunk = []
         for _ in range(len(line)):
             job = line.popleft()
@@ -102,20 +127,8 @@ class Lines:
             if not room:
                 break
         if line:
-            self._lines[key] = line
+            self.by_key[key] = line
         return chunk
-
-
-class Waiting(Protocol):
-    """What a caller waits for, until its time is over."""
-
-    @property
-    def deadline(self) -> float:
-        """Until when, a time of `time.monotonic`; or infinity."""
-
-    @property
-    def future(self) -> asyncio.Future[Any]:
-        """What it comes to."""
 
 
 class Expiry:
@@ -123,43 +136,39 @@ class Expiry:
 
     One timer serves all: it is set anew only for an earlier deadline, and most requests have been
     answered long before it fires. A timer for each would cost more than all else here.
+
+    Attributes:
+        waiting: what is watched over. Whoever adds a job with a deadline before `sweeps_at` calls
+            `sweep_at`; whoever is answered, or gone, is taken out.
+        sweeps_at: when the timer fires, a time of `time.monotonic`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._jobs: set[Waiting] = set()
-        self._sweeps_at = math.inf
+        self.waiting: set[Job | Call] = set()
+        self.sweeps_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, job: Waiting) -> None:
-        """Watch over a job, or a call."""
-        self._jobs.add(job)
-        if job.deadline < self._sweeps_at:
-            self._sweep_at(job.deadline)
-
-    def discard(self, job: Waiting) -> None:
-        """The job's caller is answered, or gone."""
-        self._jobs.discard(job)
 
     def close(self) -> None:
         """Leave no timer behind, unless somebody still waits for it."""
-        if self._timer is not None and not self._jobs:
+        if self._timer is not None and not self.waiting:
             self._timer.cancel()
 
-    def _sweep_at(self, deadline: float) -> None:
+    def sweep_at(self, deadline: float) -> None:
+        """Have the timer fire then."""
         if self._timer is not None:
             self._timer.cancel()
-        self._sweeps_at = deadline
+        self.sweeps_at = deadline
         self._timer = self._loop.call_later(deadline - time.monotonic(), self._sweep)
 
     def _sweep(self) -> None:
         now = time.monotonic()
         nearest = math.inf
-        for job in self._jobs:
+        for job in self.waiting:
             if job.deadline > now:
                 nearest = min(nearest, job.deadline)
             elif not job.future.done():
                 job.future.set_result(None)
-        self._timer, self._sweeps_at = None, math.inf
+        self._timer, self.sweeps_at = None, math.inf
         if nearest < math.inf:
-            self._sweep_at(nearest)
+            self.sweep_at(nearest)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from omi_runtime.card import ModelCard
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, SettingsError, StartupError
+from omi_runtime.intake import Intake
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import Loader, load_model
 from omi_runtime.machine import usable_cpus
@@ -76,7 +77,7 @@ class ModelKeeper:
         )
         self._rules = AnswerRules(settings.nan, settings.error_detail == "full")
         self._model: Model | None = None
-        self._signature: Signature | None = None
+        self._intake: Intake | None = None
         self._runner: Runner | None = None
         self._load_failure = "the model failed to load; the server's log has the details"
         self._reloading: asyncio.Task[None] | None = None
@@ -116,9 +117,9 @@ class ModelKeeper:
         Raises:
             ModelNotReady: it has not loaded; `await loaded()` waits for it.
         """
-        if self._signature is None:
+        if self._intake is None:
             raise self._not_ready()
-        return self._signature
+        return self._intake.signature
 
     @property
     def explains(self) -> bool:
@@ -159,9 +160,9 @@ class ModelKeeper:
         self._loading = None
         self.metrics.loaded(loading.began)
         model.metrics.move(self.metrics.page)
-        self._model, self._signature = model, signature
-        loop = asyncio.get_running_loop()
-        self._runner = Runner(model, signature, self._rules, loop)
+        self._model = model
+        self._intake = Intake(signature, loosened=hasattr(model, "preprocess"))
+        self._runner = Runner(model, signature, self._rules, asyncio.get_running_loop())
         run = self._runner.run
         self._engine.configure(
             run if self.tracer is None else self.tracer.traced(run),
@@ -231,7 +232,7 @@ class ModelKeeper:
             ModelNotReady: the load failed, or the process is stopping without a model.
             DeadlineExceeded: the request's time, if there is one, is over.
         """
-        if self._signature is None:
+        if self._intake is None:
             await _within(request, self.lifecycle.wait_for(_is_settled))
         return self.signature
 
@@ -255,7 +256,7 @@ class ModelKeeper:
         if state is not State.READY:
             raise self._not_ready()
         self.lifecycle.move(State.UNLOADING)
-        self._signature = None  # whoever comes from now on is told that there is no model
+        self._intake = None  # whoever comes from now on is told that there is no model
         await self._engine.drained()
         await self._close_model()
         if self.lifecycle.state is not State.UNLOADING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -131,25 +131,9 @@ _ALWAYS: Final = ("preprocess", "predict", "postprocess")
 _all_stages: Final = attrgetter(*Timings.STAGES)
 _kserve_stages: Final = attrgetter(*_ALWAYS)
 
-
-class Histogram:
-    """Counts what it is shown in buckets, at its place on a page."""
-
-    __slots__ = ("_bounds", "_slot", "_sum", "_values")
-
-    def __init__(self, page: Page, series: Series) -> None:
-        self._values = page.values
-        self._bounds = series.bounds
-        self._slot = page.slot(series)
-        self._sum = self._slot + len(series.bounds) + 1
-
-    def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, or several that are alike."""
-        if not value:  # as of a stage that a model does not have; all bounds are above
-            self._values[self._slot] += times
-            return
-        self._values[self._slot + bisect_left(self._bounds, value)] += times
-        self._values[self._sum] += value * times
+_SUM_OF_SECONDS: Final = len(SECONDS) + 1
+_SUM_OF_ITEMS: Final = len(ITEMS) + 1
+"""Where a histogram's sum stands, from its first bucket on."""
 
 
 class Traffic:
@@ -169,7 +153,7 @@ class Traffic:
         self._in_flight = page.slot(IN_FLIGHT.series(interface, method))
         self._received = page.slot(RECEIVED.series(interface, method))
         self._sent = page.slot(SENT.series(interface, method))
-        self._seconds = Histogram(page, REQUEST_SECONDS.series(interface, method))
+        self._seconds = page.slot(REQUEST_SECONDS.series(interface, method))
         self._codes: dict[str, int] = {}
 
     def came(self) -> None:
@@ -192,7 +176,8 @@ class Traffic:
         values = self._page.values
         values[self._in_flight] -= 1
         values[slot] += 1
-        self._seconds.observe(seconds)
+        values[self._seconds + bisect_left(SECONDS, seconds)] += 1
+        values[self._seconds + _SUM_OF_SECONDS] += seconds
 
 
 class Metrics:
@@ -205,13 +190,11 @@ class Metrics:
     def __init__(self, page: Page | None = None) -> None:
         self.page = page or Board().pages[0]
         self._queue_items = self.page.slot(QUEUE_ITEMS.series())
-        self._queue_seconds = Histogram(self.page, QUEUE_SECONDS.series())
-        self._batch_items = Histogram(self.page, BATCH_ITEMS.series())
-        self._stages = [
-            Histogram(self.page, STAGE_SECONDS.series(stage)).observe for stage in Timings.STAGES
-        ]
-        self._kserve = [Histogram(self.page, KSERVE[stage].series()).observe for stage in _ALWAYS]
-        self._explain = Histogram(self.page, KSERVE["explain"].series())
+        self._queue_seconds = self.page.slot(QUEUE_SECONDS.series())
+        self._batch_items = self.page.slot(BATCH_ITEMS.series())
+        self._stages = [self.page.slot(STAGE_SECONDS.series(stage)) for stage in Timings.STAGES]
+        self._kserve = [self.page.slot(KSERVE[stage].series()) for stage in _ALWAYS]
+        self._explain = self.page.slot(KSERVE["explain"].series())
         self._traffic: dict[tuple[str, str], Traffic] = {}
 
     def traffic(self, interface: str, method: str) -> Traffic:
@@ -225,23 +208,35 @@ class Metrics:
         """So many items are admitted and not yet answered."""
         self.page.values[self._queue_items] = items
 
-    def waited(self, seconds: float) -> None:
-        """What a request asks for has reached the model."""
-        self._queue_seconds.observe(seconds)
+    def batch(self, items: int, timings: Timings, waits: Sequence[float]) -> None:
+        """A batch has been through the model.
 
-    def batch(self, items: int, timings: Timings) -> None:
-        """A batch has been through the model."""
-        self._batch_items.observe(items)
-        for seconds, observe in zip(_all_stages(timings), self._stages, strict=True):
+        Args:
+            items: how many were in it.
+            timings: its own.
+            waits: how long each request waited, in seconds, whose first item was in it.
+        """
+        values = self.page.values
+        values[self._batch_items + bisect_left(ITEMS, items)] += 1
+        values[self._batch_items + _SUM_OF_ITEMS] += items
+        for seconds, slot in zip(_all_stages(timings), self._stages, strict=True):
             if seconds:
-                observe(seconds)
+                values[slot + bisect_left(SECONDS, seconds)] += 1
+                values[slot + _SUM_OF_SECONDS] += seconds
+        slot = self._queue_seconds
+        for seconds in waits:
+            values[slot + bisect_left(SECONDS, seconds)] += 1
+            values[slot + _SUM_OF_SECONDS] += seconds
 
     def answered(self, timings: Timings, requests: int = 1) -> None:
         """Requests have got all that they asked the model for, in these times."""
-        for seconds, observe in zip(_kserve_stages(timings), self._kserve, strict=True):
-            observe(seconds, requests)
+        values = self.page.values
+        for seconds, slot in zip(_kserve_stages(timings), self._kserve, strict=True):
+            values[slot + bisect_left(SECONDS, seconds)] += requests
+            values[slot + _SUM_OF_SECONDS] += seconds * requests
         if timings.explain:
-            self._explain.observe(timings.explain, requests)
+            values[self._explain + bisect_left(SECONDS, timings.explain)] += requests
+            values[self._explain + _SUM_OF_SECONDS] += timings.explain * requests
 
     def failed(self, errors: Iterable[OMIError]) -> None:
         """Items are answered with errors of their own."""

@@ -76,13 +76,6 @@ class Runner:
             field.parameter for field in signature.inputs if field.python_type in (bool, int, float)
         }
 
-    def arrange(self, batch: Batch) -> Batch:
-        """A request's batch as it is to be merged with others.
-
-        What preprocess makes alike may come in different shapes, which must keep nothing apart.
-        """
-        return batch if self._preprocess is None else batch.loosened()
-
     def run(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
         """Predict a uniform batch of at most `max_batch_size`: one answer or error per item."""
         timings = Timings()

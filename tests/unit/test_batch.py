@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from omi_runtime.batch import Batch, Result, group_rows, item, stack_values
 from omi_runtime.errors import InferenceFailed, InvalidInput, OMIError, Overloaded
+from omi_runtime.timings import Timings
 
 dtypes = st.sampled_from(["<f4", "<i8", "?", "O"])
 
@@ -56,7 +57,7 @@ def test_merging_keeps_every_row_in_order(batches: list[Batch]) -> None:
     merged = Batch.merge(batches)
     assert merged.n == sum(batch.n for batch in batches)
     assert rows_of(merged) == [row for batch in batches for row in rows_of(batch)]
-    assert {batch.key for batch in batches} == {merged.key}
+    assert {batch.merge_key() for batch in batches} == {merged.merge_key()}
 
 
 @given(batches=alike())
@@ -68,7 +69,7 @@ def test_slicing_undoes_merging(batches: list[Batch]) -> None:
         start += batch.n
         assert part.n == batch.n
         assert rows_of(part) == rows_of(batch)
-        assert part.key == batch.key
+        assert part.merge_key() == batch.merge_key()
 
 
 @given(batches=alike(), data=st.data())
@@ -106,7 +107,7 @@ def test_one_batch_alone_is_not_copied() -> None:
     ],
 )
 def test_what_cannot_be_merged_has_another_key(other: dict[str, Any]) -> None:
-    assert Batch({"x": np.zeros((2, 3), "<f4")}, 2).key != Batch(other, 1).key
+    assert Batch({"x": np.zeros((2, 3), "<f4")}, 2).merge_key() != Batch(other, 1).merge_key()
 
 
 def test_an_item_of_an_array_is_an_array() -> None:
@@ -142,7 +143,7 @@ def test_every_row_is_in_one_uniform_part_or_among_the_errors(rows: list[Any]) -
     parts, errors = group_rows(rows)
     places = sorted([row for part in parts for row in part.rows] + list(errors))
     assert places == list(range(len(rows)))
-    assert len({part.batch.key for part in parts}) == len(parts)
+    assert len({part.batch.merge_key() for part in parts}) == len(parts)
     assert [part.rows[0] for part in parts] == sorted(part.rows[0] for part in parts)
     for part in parts:
         assert part.rows == sorted(part.rows)
@@ -211,6 +212,27 @@ def test_a_slice_of_a_result_has_its_own_rows(
     }
     assert part.explanation == (words[start:stop] if words else None)
     assert part.drift == part.explanation
+
+
+@given(
+    sizes=st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    bad=st.sets(st.integers(0, 11)),
+    extra=st.booleans(),
+)
+def test_a_result_is_split_as_by_slices(sizes: list[int], bad: set[int], extra: bool) -> None:
+    n = sum(sizes)
+    errors: dict[int, OMIError] = {row: InferenceFailed(str(row)) for row in bad if row < n}
+    words = [str(row) for row in range(n)] if extra else None
+    columns: dict[str, Any] = {"array": np.arange(n), "list": words or list(range(n))}
+    result = Result(columns, n, errors, words, words, Timings(predict=1.0))
+    start = 0
+    for size, part in zip(sizes, result.split(sizes), strict=True):
+        expected = result.slice(start, start + size)
+        start += size
+        assert part.columns["array"].tolist() == expected.columns["array"].tolist()  # type: ignore[union-attr]
+        assert part.columns["list"] == expected.columns["list"]
+        for name in ("n", "errors", "explanation", "drift", "timings"):
+            assert getattr(part, name) == getattr(expected, name), name
 
 
 def test_arrays_of_one_shape_are_stacked_and_others_listed() -> None:

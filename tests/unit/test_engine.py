@@ -26,8 +26,9 @@ from omi_runtime import (
 from omi_runtime.batch import Batch
 from omi_runtime.engine import Engine
 from omi_runtime.handler import ModelHandler
+from omi_runtime.jobs import Job
 from omi_runtime.request import RequestContext
-from omi_runtime.runner import Wanted
+from omi_runtime.runner import NOTHING_MORE, Wanted
 
 Number = Annotated[np.ndarray, Tensor("FP32")]
 RAISE, SHORT, REFUSE, QUIT = -1, -2, -3, -4
@@ -720,7 +721,10 @@ async def test_a_bug_of_ours_fails_its_callers_and_nobody_else(
         raise AssertionError("a bug")
 
     engine.configure(broken, max_batch_size=4, threads=1)
-    result = await engine.submit(tensor(1, 2))
+    job = Job(tensor(1, 2), NOTHING_MORE, RequestContext())
+    engine.admit([job])
+    result = await job.future
+    assert result is not None
     assert [error.code.value for error in result.errors.values()] == ["INTERNAL", "INTERNAL"]
     assert "a bug" not in result.errors[0].message
     assert "a bug" in caplog.text
