@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omi_runtime.card import ModelCard
     from omi_runtime.handler import ModelHandler
     from omi_runtime.signature import Signature
+    from omi_runtime.transport.shared_port import SharedPort
 
 GROUP: Final = "omi_runtime.adapters"
 
@@ -37,11 +38,13 @@ class Port:
         number: 0 for one that the system chooses.
         origin: what set it.
         shared: other workers listen on it too, which `transport.sockets.bind` sees to.
+        by_place: the sockets of all workers, for `transport.listener`; None if there are none.
     """
 
     number: int
     origin: str
     shared: bool = False
+    by_place: SharedPort | None = None
 
     def __str__(self) -> str:
         return f"port {self.number} ({self.origin})"

@@ -29,6 +29,7 @@ class Place:
         child: the worker that is there.
         due: when the next one is to start, a time of `time.monotonic`; None if none is wanted.
         crashes: in a row.
+        adopted_by: the worker that takes the connections of this place, while its own is gone.
         trial_until: when the child has to be ready that was forked with a loaded model.
     """
 
@@ -36,12 +37,18 @@ class Place:
     child: Child | None = None
     due: float | None = None
     crashes: int = 0
+    adopted_by: Child | None = None
     trial_until: float = math.inf
 
     @property
     def ready(self) -> bool:
         """Whether a worker is there that can infer."""
         return self.child is not None and self.child.ready_since is not None
+
+    @property
+    def index(self) -> int:
+        """The number from 0."""
+        return self.number - 1
 
     def vacate(self) -> None:
         """The worker is gone; if it had been ready for long, earlier crashes are forgotten."""

@@ -1,9 +1,9 @@
 """Several worker processes on the same ports: who starts, watches over and ends them.
 
-The supervisor serves nothing and owns no thread. It holds the ports, bound and not listening, so
-that nobody else gets them; every worker listens on its own sockets beside that (SO_REUSEPORT), and
-the system spreads connections over the workers that listen. So a port refuses connections when no
-worker is there, and a worker that dies takes only its own connections with it.
+The supervisor serves nothing and owns no thread. It holds the ports, so that nobody else gets
+them, and a socket of each for every worker (SO_REUSEPORT), on which the worker listens: the system
+spreads connections over them. So a port refuses connections when no worker is there, and a worker
+that dies takes only its own connections with it.
 
 The first worker, the pioneer, starts alone: what is wrong with a model is told once. When it is
 ready, the others follow. A worker that ends unasked is replaced, each time a little later; when one
@@ -27,9 +27,10 @@ from omi_runtime import logs
 from omi_runtime.adapter import Choice, Port, metrics_port
 from omi_runtime.board import Board
 from omi_runtime.errors import LoadError, SettingsError, StartupError
+from omi_runtime.handover import Handover
 from omi_runtime.places import CRASHES, Place, describe_end
 from omi_runtime.settings import Settings
-from omi_runtime.transport.sockets import HeldPorts
+from omi_runtime.transport.shared_port import SharedPorts
 from omi_runtime.wakeup import Wakeup
 from omi_runtime.worker import Child, Line, Worker, end_at_once, fork
 
@@ -61,7 +62,8 @@ class Supervisor:
         self.choices = choices
         self._places = [Place(number) for number in range(1, settings.workers + 1)]
         self._selector = selectors.DefaultSelector()
-        self._ports = HeldPorts(settings.host)
+        self._ports = SharedPorts(settings.host, settings.workers)
+        self._handover = Handover(self._places, self._ports)
         self._side_port: Port | None = None
         self._board = Board(settings.workers)
         self._loader: Loader | None = None
@@ -90,6 +92,10 @@ class Supervisor:
         while outcome is None:
             outcome = self._turn()
         return outcome
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stopping_until is not None
 
     def _prepare(self) -> None:
         """Hold the ports, and load the model if it is to be shared; a signal ends that at once."""
@@ -146,19 +152,21 @@ class Supervisor:
         return None
 
     def _worker(self, place: Place, line: Line) -> Worker:
-        return Worker(
+        worker = Worker(
             line,
-            page=self._board.pages[place.number - 1],
+            page=self._board.pages[place.index],
+            ports=self._ports,
             side_port=self._side_port,
             pioneer=not self._proven,
             loader=self._loader,
         )
+        self._ports.take(place.index, worker.tell_left)
+        return worker
 
     def _leave(self) -> None:
         """In a new process: let go of what is the supervisor's."""
         self._selector.close()
         self._wakeup.close()
-        self._ports.close()
         for place in self._places:
             if place.child is not None:
                 place.child.abandon()
@@ -177,6 +185,8 @@ class Supervisor:
                 # A signal was meant for that process; a caller does not know that there are more.
                 if rest not in signal.Signals.__members__:
                     self._stop(rest)
+            elif word == "left":
+                self._handover.left(child, int(rest), for_good=self._stopping)
         if child.line.ended:
             self._forget(child.line)
 
@@ -184,6 +194,7 @@ class Supervisor:
         child.ready_since = time.monotonic()
         place.trial_until = math.inf
         logger.info("worker %d is ready: %s", place.number, self._readiness())
+        self._handover.taken(place)
         if self._proven:
             return
         self._proven = True
@@ -220,6 +231,7 @@ class Supervisor:
 
     def _ended(self, place: Place, child: Child, code: int) -> None:
         self._hear(place)  # it may have said why
+        self._handover.left(child, for_good=self._stopping)
         self._forget(child.line)
         self._forget(child.stderr)
         child.close()

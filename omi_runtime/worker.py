@@ -4,7 +4,10 @@ Between them is a line, a socket pair that carries words:
 
     up     ready              the model has loaded and every port is open
            stopping REASON    this worker stops, because of a signal or of a caller's request
+           left PORT          it takes no new connections there any more
     down   stop REASON        finish what is in flight and end
+           adopt PLACE        take also the connections of a worker that is gone
+           release PLACE      leave them to that place's new worker
 
 The end of the line says that the other side is gone. The worker's stderr is a pipe to the
 supervisor, which passes it on and remembers the last lines.
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from omi_runtime.adapter import Port
     from omi_runtime.board import Page
     from omi_runtime.loading import Loader
+    from omi_runtime.transport.shared_port import SharedPorts
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 """What a supervisor listens to."""
@@ -96,12 +100,14 @@ class Worker:
         line: Line,
         *,
         page: Page,
+        ports: SharedPorts,
         side_port: Port | None,
         pioneer: bool,
         loader: Loader | None,
     ) -> None:
         self._line = line
         self.page = page
+        self._ports = ports
         self.side_port = side_port
         self.pioneer = pioneer
         self.loader = loader
@@ -112,15 +118,23 @@ class Worker:
         return self.pioneer and self.loader is None
 
     def listen(self, stop: Callable[[str], None]) -> None:
-        """Call `stop` with the reason, on the running loop, when the supervisor says so or dies."""
+        """Do what the supervisor says, on the running loop.
+
+        Args:
+            stop: called with the reason when it says so, or dies.
+        """
         import asyncio  # noqa: PLC0415 - a supervisor has no loop
 
         loop = asyncio.get_running_loop()
 
         def read() -> None:
-            for word in self._line.heard():
-                if word.word == "stop":
-                    stop(word.rest)
+            for word, rest in self._line.heard():
+                if word == "stop":
+                    stop(rest)
+                elif word == "adopt":
+                    self._ports.adopt(int(rest))
+                elif word == "release":
+                    self._ports.release(int(rest))
             if self._line.ended:
                 loop.remove_reader(self._line.fileno())
                 stop("the supervisor is gone")
@@ -130,6 +144,10 @@ class Worker:
     def tell_ready(self) -> None:
         """The model has loaded and every port is open."""
         self._line.tell("ready")
+
+    def tell_left(self, port: int) -> None:
+        """This process takes no new connections on that port any more."""
+        self._line.tell("left", str(port))
 
     def tell_stopping(self, reason: str) -> None:
         """This process has been asked to stop, by whom the supervisor may not know."""

@@ -17,7 +17,7 @@ from omi_runtime.lifecycle import State
 from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.transport.http import Dispatcher
 from omi_runtime.transport.http_protocol import HTTPProtocol
-from omi_runtime.transport.sockets import bind
+from omi_runtime.transport.listener import Listener
 
 KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 s after which common proxies close an idle connection."""
@@ -65,16 +65,16 @@ class HTTPServer:
         if self._settings.tls_cert:
             self._config.load()
             self._config.ssl = tls.server_context(self._settings, "http/1.1")
-        sock = bind(self._host, self._port)
-        self._server = _Server(self._config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[sock]))
+        listener = Listener(self._host, self._port)
+        self._server = _Server(self._config, listener)
+        self._serving = asyncio.create_task(self._server.serve())
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
         if not started.done():
             started.cancel()
             self._serving.result()
         self._signing = asyncio.create_task(self._sign())
-        return int(sock.getsockname()[1])
+        return listener.number
 
     async def stop(self, grace: float) -> None:
         """Close the listener and idle connections, finish requests for up to `grace` seconds."""
@@ -85,7 +85,7 @@ class HTTPServer:
         # Clients are told to go with their next answer; an idle connection that is closed at once
         # may have a request on its way already, which would be lost.
         self._set_header(b"connection", b"close")
-        self._server.stop_accepting()
+        self._server.listener.close()
         lingering = min(grace, LINGERING_SECONDS) if self._server.server_state.connections else 0.0
         await asyncio.sleep(lingering)
         # uvicorn takes whole seconds in its types, and any number in its code.
@@ -116,27 +116,31 @@ class HTTPServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with a start that can be awaited, and signals left to `serve`."""
+    """uvicorn's server with a listener of ours, and signals left to `serve`.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    Attributes:
+        listener: gives it its connections.
+        has_started: it accepts.
+    """
+
+    def __init__(self, config: uvicorn.Config, listener: Listener) -> None:
         super().__init__(config)
+        self.listener = listener
         self.has_started = asyncio.Event()
-        self._listening: list[socket.socket] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone: uvicorn would count one as two (it re-raises what it caught)."""
         yield
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Start to accept, then say so."""
-        await super().startup(sockets=sockets)
-        self._listening = sockets or []
+        await super().startup(sockets=[])  # none of uvicorn's own
+        await self.listener.accept(self._protocol, self.config.ssl)
         self.has_started.set()
 
-    def stop_accepting(self) -> None:
-        """Refuse new connections, while those that are open go on."""
-        for server in self.servers:
-            server.close()
-        for sock in self._listening:
-            sock.close()
+    def _protocol(self) -> asyncio.Protocol:
+        """For a new connection, as uvicorn makes it."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )

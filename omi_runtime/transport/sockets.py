@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import replace
 
-from omi_runtime.adapter import Choice, Port
+from omi_runtime.adapter import Port
 from omi_runtime.errors import LoadError, SettingsError
 
 
@@ -40,48 +39,6 @@ def bind(host: str, port: Port) -> socket.socket:
         raise cannot_bind(host, port, error) from None
     sock.setblocking(False)
     return sock
-
-
-class HeldPorts:
-    """Ports that workers share, held by a process that does not listen on them.
-
-    A port is bound as if for one alone, so that one in use is noticed, and made to share
-    afterwards: there is no moment at which another server, which would not be noticed later, could
-    get it. From then on only who asks to share gets it too.
-
-    Args:
-        host: `OMI_HOST`.
-    """
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-        self._sockets: list[socket.socket] = []
-
-    def hold(self, choice: Choice) -> Choice:
-        """The same interface with the ports that its workers are to bind.
-
-        Raises:
-            SettingsError, LoadError: see `bind`.
-        """
-        further = {kind: self.share(port) for kind, port in choice.further_ports.items()}
-        return replace(choice, port=self.share(choice.port), further_ports=further)
-
-    def share(self, port: Port) -> Port:
-        """The same port, to be shared; with a number if the system was to choose one.
-
-        Raises:
-            SettingsError, LoadError: see `bind`.
-        """
-        sock = bind(self._host, replace(port, shared=False))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._sockets.append(sock)
-        return replace(port, number=int(sock.getsockname()[1]), shared=True)
-
-    def close(self) -> None:
-        """In a worker, which has sockets of its own."""
-        for sock in self._sockets:
-            sock.close()
 
 
 def cannot_bind(host: str, port: Port, error: OSError) -> LoadError:
