@@ -39,8 +39,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MARGIN_SECONDS: Final = 1.0
-"""How much longer than OMI_DRAIN_DELAY and OMI_GRACE a worker may take to stop."""
+MARGIN_SECONDS: Final = 0.85
+"""How much longer than OMI_DRAIN_DELAY and OMI_GRACE a worker may take to stop.
+
+All is over within a second of the grace. A worker that can end itself needs little more than
+`serve.CLOSING_SECONDS`.
+"""
 
 TRIAL_SECONDS: Final = 60.0
 """How long a preloaded model's first prediction may take if OMI_TIMEOUT sets no limit."""

@@ -50,6 +50,18 @@ def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T
     return value
 
 
+def slowness() -> float:
+    """By how much this machine is slower at the moment than if it had nothing else to do.
+
+    That is how long something takes by the clock for each second of CPU that it gets: 1 at best.
+    Limits of time that a server promises are multiplied by it, and by nothing else.
+    """
+    clock, cpu = time.monotonic(), time.thread_time()
+    while (used := time.thread_time() - cpu) < 0.1:
+        pass
+    return max(1.0, (time.monotonic() - clock) / used)
+
+
 @contextmanager
 def reserved_port() -> Iterator[int]:
     """A port that nobody else is given and that refuses connections until a server listens there.

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import WIRES, Answer, Client, is_failure, only, until
+from clients import WIRES, Answer, Client, is_failure, only, process, until
 
 from omi_runtime.errors import ErrorCode
 
 HOLD = -8.0
 LIMIT = 0.5
-SOON = 10.0
-"""Far below the default and what the clients wait, far above a busy machine's worst."""
+PROMPT = 0.2
+"""Seconds within which a caller is told, on a machine that has nothing else to do."""
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_request_expires(
         assert is_failure(outcome, ErrorCode.DEADLINE_EXCEEDED), outcome
         if caller is None:
             assert outcome.message == "not answered within 0.5 s, the limit of OMI_TIMEOUT"
-    assert 2 * LIMIT <= took < SOON
+    assert 2 * LIMIT <= took < 2 * (LIMIT + PROMPT) * process.slowness()
 
     (marks / "release").touch()
     # Also with the operator's limit: the machine may be too busy for the first.
@@ -56,7 +56,7 @@ def test_waiting_for_the_load_counts(start: Any, marks: Path) -> None:
     (outcome,) = client.infer([{"pair": [1.0, 2.0]}])
     assert is_failure(outcome, ErrorCode.DEADLINE_EXCEEDED), outcome
     assert "OMI_TIMEOUT" in outcome.message
-    assert LIMIT <= time.monotonic() - began < SOON
+    assert LIMIT <= time.monotonic() - began < (LIMIT + PROMPT) * process.slowness()
     (marks / "open").touch()
     until(client.ready, "the model has loaded")
     until(lambda: client.infer([{"pair": [1.0, 2.0]}]) == [Answer({"total": 3.0})], "an answer")
