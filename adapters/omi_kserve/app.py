@@ -35,11 +35,9 @@ def make_app(
     handler: ModelHandler, interface: str, settings: KServeSettings, repository: Repository
 ) -> Dispatcher:
     """All routes around a loaded model, for `INTERFACE`'s name."""
-    routes = _infer_routes(handler, settings)
 
     def renew() -> None:  # a model that is loaded again may have another version
-        routes.clear()
-        routes.update(_infer_routes(handler, settings))
+        dispatcher.mount(_infer_routes(handler, settings))
         fallback.openapi_schema = None
 
     fallback = _fallback(handler)
@@ -48,7 +46,9 @@ def make_app(
     fallback.include_router(repository_router(handler, repository))
     repository.when_loaded(renew)
     fallback.include_router(docs_router())
-    return Dispatcher(handler, interface, routes, fallback, error_response)
+    routes = _infer_routes(handler, settings)
+    dispatcher = Dispatcher(handler, interface, routes, fallback, error_response)
+    return dispatcher
 
 
 def _infer_routes(handler: ModelHandler, settings: KServeSettings) -> Routes:

@@ -47,13 +47,13 @@ class CloudEvents:
     def wrap(self, answer: Answer) -> Answer:
         """The route with events read; other requests go through it as they are."""
 
-        async def answer_any(request: Request) -> Response:
+        def answer_any(request: Request) -> Awaitable[Response]:
             headers = request.headers
             if b"ce-specversion" in headers:
-                return await self._binary(answer, request)
+                return self._binary(answer, request)
             if headers.get(b"content-type", b"").lower().startswith(_STRUCTURED):
-                return await self._structured(answer, request)
-            return await answer(request)
+                return self._structured(answer, request)
+            return answer(request)
 
         return answer_any
 
@@ -81,7 +81,7 @@ class CloudEvents:
             raise InvalidRequest("expected an event, a JSON object")
         attributes = {name: value for name, value in event.items() if name not in _CONTENT}
         _check(attributes, "")
-        response = await answer(_Unwrapped(request, _data(event)))
+        response = await answer(request.holding(_Data(_data(event))))
         answered: dict[str, Any] = self._attributes(attributes)
         if JSON_HEADER in response.headers:
             answered |= {
@@ -105,19 +105,14 @@ class CloudEvents:
         return kept | {"id": str(uuid.uuid4()), **self._own, "time": now}
 
 
-class _Unwrapped(Request):
-    """A request whose body is the data of the event that the other holds."""
+class _Data:
+    """The data of an event, in place of the body that holds the event."""
 
-    __slots__ = ("_data",)
+    def __init__(self, body: bytes) -> None:
+        self.body = body
 
-    def __init__(self, request: Request, data: bytes) -> None:
-        self.headers = request.headers | {b"content-type": JSON_HEADER[1]}
-        self.context = request.context
-        self.size = len(data)
-        self._data = data
-
-    async def body(self) -> bytes:
-        return self._data
+    async def whole(self) -> bytes:
+        return self.body
 
 
 def _check(attributes: Mapping[str, Any], prefix: str) -> None:

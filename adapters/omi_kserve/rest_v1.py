@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from fastapi import APIRouter, HTTPException
 from fastapi import Response as FastAPIResponse
 
@@ -27,9 +29,9 @@ class V1Routes:
         self._handler = handler
         self._bare_base64 = bare_base64
 
-    async def predict(self, request: Request) -> Response:
+    def predict(self, request: Request) -> Awaitable[Response]:
         """POST /v1/models/{model}:predict."""
-        return await self._infer(request, NOTHING_MORE)
+        return self._infer(request, NOTHING_MORE)
 
     async def explain(self, request: Request) -> Response:
         """POST /v1/models/{model}:explain: predictions and explanations; 501 if it has none."""

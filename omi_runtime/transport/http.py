@@ -1,15 +1,19 @@
 """The dispatcher, which takes HTTP requests to answers.
 
-It is a plain ASGI application. It answers a handful of exact paths itself, the hot ones, and hands
-everything else to a fallback application: a web framework's layers cost more than half of a small
+It answers a handful of exact paths itself, the hot ones, and hands everything else to a fallback,
+an ASGI application: a web framework's layers, and ASGI's own calls, cost more than half of a small
 request's time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import httptools
 
 from omi_runtime import limits
 from omi_runtime.endpoint import OK, Endpoint
@@ -19,29 +23,33 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.memory import overloaded
 from omi_runtime.request import RequestContext
 from omi_runtime.transport import encodings
-from omi_runtime.transport.http_messages import (
-    JSON_HEADER,
-    RETRY_AFTER,
+from omi_runtime.transport.asgi import (
     ASGIApp,
-    ClientDisconnected,
+    ASGIRequest,
     Message,
     Receive,
+    Scope,
+    Send,
+    respond,
+)
+from omi_runtime.transport.http_exchange import Exchange
+from omi_runtime.transport.http_messages import (
+    JSON_HEADER,
+    JSON_ONLY,
+    RETRY_AFTER,
     Refused,
     Request,
     Response,
-    Scope,
-    Send,
     StreamingResponse,
     check_json_media_type,
-    respond,
     status_of,
 )
 
 __all__ = [
     "JSON_HEADER",
+    "JSON_ONLY",
     "RETRY_AFTER",
     "ASGIApp",
-    "ClientDisconnected",
     "Dispatcher",
     "Message",
     "Receive",
@@ -58,6 +66,12 @@ __all__ = [
 ]
 
 
+logger = logging.getLogger(__name__)
+
+
+Answer = Callable[[Request], Awaitable[Response | StreamingResponse]]
+
+
 class Route(NamedTuple):
     """What answers a path and method.
 
@@ -68,8 +82,16 @@ class Route(NamedTuple):
     """
 
     name: str
-    answer: Callable[[Request], Awaitable[Response | StreamingResponse]]
+    answer: Answer
     probe: bool = False
+
+
+class _Place(NamedTuple):
+    """A route, with what counts its requests; without an answer, what the fallback is asked."""
+
+    name: str
+    answer: Answer | None
+    endpoint: Endpoint
 
 
 class Dispatcher:
@@ -81,7 +103,7 @@ class Dispatcher:
         handler: the core.
         interface: as `INTERFACE` names it.
         routes: by path, then by method.
-        fallback: an ASGI application for every other path, method and scope type.
+        fallback: an ASGI application for every other path and method.
         on_error: an exception of a route → the interface's own error answer.
     """
 
@@ -95,87 +117,109 @@ class Dispatcher:
     ) -> None:
         self.handler = handler
         self.on_error = on_error
+        self._settings = handler.settings
         self._interface = interface
-        self._routes = {"/metrics": {"GET": Route("metrics", self._metrics, probe=True)}} | dict(
-            routes
-        )
-        self._endpoints = {
-            route.name: Endpoint(handler, interface, route.name, probe=route.probe)
-            for methods in self._routes.values()
-            for route in methods.values()
-        }
-        self._other = Endpoint(handler, interface, "other", probe=True)
+        self._elsewhere = _Place("other", None, Endpoint(handler, interface, "other", probe=True))
         self._fallback = fallback
+        self._places: dict[bytes, dict[bytes, _Place]] = {}
+        self.mount(routes)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI)."""
-        route = self._routes.get(scope.get("path", ""), {}).get(scope.get("method", ""))
-        if route is None:
-            await self._fall_back(scope, receive, send)
-            return
-        request = Request(scope, receive, self.handler, self._interface, route.name)
-        endpoint = self._endpoints[route.name]
-        endpoint.begin(request.context)
+    def mount(self, routes: Mapping[str, Mapping[str, Route]]) -> None:
+        """Answer these paths from now on, and no longer the ones before."""
+        metrics = {"/metrics": {"GET": Route("metrics", self._metrics, probe=True)}}
+        self._places = {
+            path.encode(): {
+                method.encode(): self._place(route) for method, route in methods.items()
+            }
+            for path, methods in (metrics | dict(routes)).items()
+        }
+
+    def _place(self, route: Route) -> _Place:
+        endpoint = Endpoint(self.handler, self._interface, route.name, probe=route.probe)
+        return _Place(route.name, route.answer, endpoint)
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        # As it stands in the request, a path is mostly found at once.
+        methods = self._places.get(exchange.target)
+        if methods is None:
+            methods = self._places.get(_path(exchange.target), _NO_METHODS)
+        name, answer, endpoint = methods.get(exchange.method, self._elsewhere)
+        headers = dict(exchange.headers)
+        context = self.handler.begin(
+            self._interface,
+            name,
+            request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
+            traceparent=headers.get(b"traceparent", b"").decode("latin-1"),
+        )
+        endpoint.begin(context)
         try:
-            response = await self._answer(route, request)
-            endpoint.received(request.size)
-            response.headers = (*response.headers, _id_header(request.context))
-            if isinstance(response, StreamingResponse):
-                await _stream(send, response, endpoint)
+            if answer is None:
+                await self._fall_back(exchange, context)
             else:
-                endpoint.sent(response.size)
-                await respond(send, response)
-            request.context.code = request.context.code or OK
-        except ClientDisconnected:
-            return
+                request = Request(headers, exchange, self._settings, context)
+                response = await self._response(answer, request)
+                endpoint.received(request.size)
+                if isinstance(response, StreamingResponse):
+                    await _stream(exchange, response, context, endpoint)
+                else:
+                    if exchange.connection.write_paused:
+                        await exchange.connection.drained()
+                    endpoint.sent(exchange.respond(response, context.id))
+            context.code = context.code or OK
         except asyncio.CancelledError as cut:
-            request.context.code = str(cut.args[0]) if cut.args else ""
-            raise
+            context.code = str(cut.args[0]) if cut.args else ""
+            exchange.connection.interrupted(exchange)
+        except Exception as bug:  # noqa: BLE001 - of a framework, or ours
+            if not context.code:
+                context.failed(bug)
+            self._break_off(exchange, bug)
         finally:
-            endpoint.end(request.context)
+            endpoint.end(context)
 
     def refuse(self, error: OMIError) -> Response:
         """The interface's word for what the protocol itself refuses, which is counted."""
-        self._other.traffic.came()
-        self._other.traffic.went(error.code, 0.0)
+        traffic = self._elsewhere.endpoint.traffic
+        traffic.came()
+        traffic.went(error.code, 0.0)
         return self.on_error(error)
 
-    async def _answer(self, route: Route, request: Request) -> Response | StreamingResponse:
+    async def _response(self, answer: Answer, request: Request) -> Response | StreamingResponse:
         """The route's response, or the interface's to what it raised, whose code is noted."""
         try:
-            request.context.allow(request.timeout)
-            response = await route.answer(request)
+            if b"x-request-timeout" in request.headers:
+                request.context.allow(request.timeout)
+            response = await answer(request)
             if isinstance(response, Response):
-                limits.check_response(response.size, self.handler.settings)
-                if response.size >= encodings.WORTH_BYTES:
+                size = response.size if response.tail else len(response.body)
+                if size > self._settings.max_response_bytes:
+                    limits.check_response(size, self._settings)
+                if size >= encodings.WORTH_BYTES:
                     response = await _compressed(response, request.headers)
             return response
-        except ClientDisconnected:
-            raise
         except Exception as raised:  # noqa: BLE001 - the interface's table maps every exception
             error = overloaded(raised)
         request.context.failed(error)
         return self.on_error(error)
 
-    async def _fall_back(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _fall_back(self, exchange: Exchange, context: RequestContext) -> None:
         """What is no work for the model: metadata, probes, what is not there."""
-        if scope["type"] != "http":
-            await self._fallback(scope, receive, send)
-            return
-        context = Request(scope, receive, self.handler, self._interface, "other").context
-
-        async def note(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                context.code = OK if status < 400 else str(status)
-                message["headers"] = [*message.get("headers", ()), _id_header(context)]
-            await send(message)
-
-        self._other.begin(context)
+        request = ASGIRequest(exchange, (b"x-request-id", context.id.encode()))
         try:
-            await self._fallback(scope, receive, note)
+            await request.answered_by(self._fallback)
         finally:
-            self._other.end(context)
+            if request.status:
+                context.code = OK if request.status < 400 else str(request.status)
+
+    def _break_off(self, exchange: Exchange, bug: Exception) -> None:
+        """End a request whose answer has failed, as well as it goes."""
+        if exchange.answered:  # a framework raises once more what it has answered
+            return
+        if not exchange.responding:
+            exchange.respond(self.on_error(bug))
+            return
+        logger.error("an answer broke off", exc_info=bug)
+        exchange.connection.transport.close()
 
     async def _metrics(self, request: Request) -> Response:
         """What Prometheus asks for. Put together on another thread, for it takes milliseconds."""
@@ -184,8 +228,15 @@ class Dispatcher:
         return Response(200, body, [(b"content-type", content_type.encode())])
 
 
-def _id_header(context: RequestContext) -> tuple[bytes, bytes]:
-    return b"x-request-id", context.id.encode()
+_NO_METHODS: Final[dict[bytes, _Place]] = {}
+
+
+def _path(target: bytes) -> bytes:
+    """The path in a request's target: without a host or a query, and unquoted."""
+    try:
+        return unquote_to_bytes(httptools.parse_url(target).path or b"/")
+    except httptools.HttpParserInvalidURLError:
+        return b""
 
 
 async def _compressed(response: Response, asked: Mapping[bytes, bytes]) -> Response:
@@ -198,13 +249,14 @@ async def _compressed(response: Response, asked: Mapping[bytes, bytes]) -> Respo
     return Response(response.status, body, (*response.headers, *own))
 
 
-async def _stream(send: Send, response: StreamingResponse, endpoint: Endpoint) -> None:
-    headers = list(response.headers)
+async def _stream(
+    exchange: Exchange, response: StreamingResponse, context: RequestContext, endpoint: Endpoint
+) -> None:
     try:
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        exchange.begin(response.status, [*response.headers, (b"x-request-id", context.id.encode())])
         async for part in response.parts:
             endpoint.sent(len(part))
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            await exchange.send(part)
+        exchange.finish()
     finally:
         await response.parts.aclose()

@@ -6,28 +6,20 @@ import asyncio
 import re
 from collections.abc import (
     AsyncGenerator,
-    Awaitable,
     Callable,
     Mapping,
-    MutableMapping,
     Sequence,
 )
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from omi_runtime.errors import ErrorCode, InvalidRequest, OMIError, UnsupportedMediaType
-from omi_runtime.handler import ModelHandler
 from omi_runtime.request import RequestContext
+from omi_runtime.settings import Settings
 from omi_runtime.transport import encodings
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 """What float() reads beyond that (signs, exponents, nan) is more likely a mistake than meant."""
@@ -36,12 +28,10 @@ LARGE_BYTES: Final = 262_144
 """Of JSON: it takes a few milliseconds to parse."""
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
+JSON_ONLY: Final = (JSON_HEADER,)
+"""The headers of most answers; the transport knows this very object."""
 RETRY_AFTER: Final = (b"retry-after", b"1")
 """For who is told OVERLOADED: in a second, the shortest that the header has a word for."""
-
-
-class ClientDisconnected(Exception):
-    """The client went away before its request was complete; there is nobody to answer."""
 
 
 class Refused(InvalidRequest):
@@ -62,8 +52,25 @@ def status_of(error: OMIError, table: Mapping[ErrorCode, int]) -> int:
     return error.status if isinstance(error, Refused) else table[error.code]
 
 
+class Incoming(Protocol):
+    """A request's body on its way."""
+
+    @property
+    def body(self) -> bytes | None:
+        """All of it, once it is there."""
+
+    async def whole(self) -> bytes:
+        """All of it, as soon as it is there."""
+
+
 class Request:
     """One HTTP request, as the dispatcher hands it to a route.
+
+    Args:
+        headers: by name in lower case.
+        incoming: the body.
+        settings: the handler's.
+        context: see below.
 
     Attributes:
         context: the request as the core knows it; it takes the caller's id, trace and limit of
@@ -71,21 +78,26 @@ class Request:
         size: bytes of the body, once it has been read.
     """
 
-    __slots__ = ("_receive", "_settings", "context", "headers", "size")
+    __slots__ = ("_incoming", "_settings", "context", "headers", "size")
 
     def __init__(
-        self, scope: Scope, receive: Receive, handler: ModelHandler, interface: str, method: str
+        self,
+        headers: dict[bytes, bytes],
+        incoming: Incoming,
+        settings: Settings,
+        context: RequestContext,
     ) -> None:
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self._receive = receive
-        self._settings = handler.settings
+        self.headers = headers
+        self._incoming = incoming
+        self._settings = settings
+        self.context = context
         self.size = 0
-        self.context: RequestContext = handler.begin(
-            interface,
-            method,
-            request_id=self.headers.get(b"x-request-id", b"").decode("latin-1"),
-            traceparent=self.headers.get(b"traceparent", b"").decode("latin-1"),
-        )
+
+    def holding(self, incoming: Incoming) -> Request:
+        """The same request with JSON in place of its body, as if that had been all."""
+        headers = self.headers | {JSON_HEADER[0]: JSON_HEADER[1]}
+        headers.pop(b"content-encoding", None)
+        return Request(headers, incoming, self._settings, self.context)
 
     @property
     def media_type(self) -> str:
@@ -117,9 +129,11 @@ class Request:
         Raises:
             UnsupportedMediaType, InvalidRequest: compressed by what is not read here, or wrongly.
             TooLarge: over the limit when unpacked; the protocol has seen to what has arrived.
-            ClientDisconnected: the client went away.
         """
-        body = await self._received()
+        body = self._incoming.body
+        if body is None:
+            body = await self._incoming.whole()
+        self.size = len(body)
         encoding = self.headers.get(b"content-encoding")
         if encoding is None:
             return body
@@ -132,7 +146,11 @@ class Request:
 
         JSON of some megabytes takes longer than a probe should have to wait.
         """
-        body = await self.body()
+        body = self._incoming.body
+        if body is None or b"content-encoding" in self.headers:
+            body = await self.body()
+        else:
+            self.size = len(body)
         if len(body) >= LARGE_BYTES:
             return await asyncio.to_thread(parse, body, *arguments, **named)
         return parse(body, *arguments, **named)
@@ -142,23 +160,6 @@ class Request:
         if self.size >= LARGE_BYTES:
             return await asyncio.to_thread(encode, *arguments, **named)
         return encode(*arguments, **named)
-
-    async def _received(self) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            body = bytes(message.get("body", b""))
-            self.size = len(body)
-            return body
-        chunks: list[bytes] = []
-        while True:
-            if message["type"] != "http.request":
-                raise ClientDisconnected
-            chunk = message.get("body", b"")
-            self.size += len(chunk)
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-            message = await self._receive()
 
 
 @dataclass(slots=True)
@@ -172,7 +173,7 @@ class Response:
 
     status: int
     body: bytes
-    headers: Sequence[tuple[bytes, bytes]] = field(default=(JSON_HEADER,))
+    headers: Sequence[tuple[bytes, bytes]] = field(default=JSON_ONLY)
     tail: Sequence[bytes | memoryview] = ()
 
     @property
@@ -194,24 +195,14 @@ class StreamingResponse:
     headers: Sequence[tuple[bytes, bytes]]
 
 
-async def respond(send: Send, response: Response) -> None:
-    """Send a whole answer."""
-    length = b"%d" % response.size
-    headers = [*response.headers, (b"content-length", length)]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    body: bytes | memoryview = response.body
-    for part in response.tail:
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        body = part
-    await send({"type": "http.response.body", "body": body})
-
-
 def check_json_media_type(request: Request) -> None:
     """Refuse a body that says it is something other than JSON.
 
     No type, and the types that HTTP clients send on their own (curl's form type, text/plain), are
     read as JSON.
     """
+    if request.headers.get(b"content-type") == JSON_HEADER[1]:
+        return
     media_type = request.media_type
     if media_type in _READ_AS_JSON or media_type.endswith("+json"):
         return

@@ -97,6 +97,24 @@ def test_a_model_that_is_loaded_again_may_be_another(servers: Any, locked: Path)
         assert client.get("/v2").headers.get_list("omi-model") == [identity(locked)]
 
 
+def test_a_version_that_is_loaded_takes_the_paths_of_the_one_before(
+    servers: Any, locked: Path
+) -> None:
+    server = servers(INTERFACE="kserve", OMI_MODEL=locked, OMI_ADMIN="1")
+    source = (locked / "model.py").read_text()
+    base = "/v2/models/entities/versions"
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["Bern"]}
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port('kserve')}", timeout=60) as client:
+        for version, other in (("1.0.0", "2.0.0"), ("2.0.0", "1.0.0")):
+            (locked / "model.py").write_text(source.replace('"1.0.0"', f'"{version}"'))
+            assert client.post("/v2/repository/models/entities/load").status_code == 200
+            answer = client.post(f"{base}/{version}/infer", json={"inputs": [tensor]})
+            assert (answer.status_code, answer.json().get("model_version")) == (200, version)
+            assert (
+                client.post(f"{base}/{other}/infer", json={"inputs": [tensor]}).status_code == 404
+            )
+
+
 def test_every_answer_over_grpc_says_which_model_gave_it(servers: Any, locked: Path) -> None:
     server = servers(INTERFACE="omi", OMI_MODEL=locked, OMI_VERIFY="1", OMI_ALLOW_SHUTDOWN="0")
     with channel_to(server.port("omi")) as channel:

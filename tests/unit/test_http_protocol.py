@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +15,19 @@ import pytest
 from handlers import PATIENCE, until
 
 from omi_runtime.adapter import Port
-from omi_runtime.errors import OMIError
+from omi_runtime.errors import InternalError, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle
 from omi_runtime.settings import Settings
 from omi_runtime.transport import http_protocol
-from omi_runtime.transport.http import Dispatcher, Request, Response, Route, respond
+from omi_runtime.transport.http import (
+    Dispatcher,
+    Request,
+    Response,
+    Route,
+    StreamingResponse,
+    respond,
+)
 from omi_runtime.transport.http_messages import LARGE_BYTES
 from omi_runtime.transport.http_server import HTTPServer
 
@@ -49,6 +56,22 @@ class Served:
         read = await request.read(on_loop)
         return Response(200, json.dumps([read, await request.write(on_loop, read)]).encode())
 
+    async def pieces(self, request: Request) -> StreamingResponse:
+        """As many as the body says; a negative number breaks off."""
+        n = int(await request.body())
+
+        async def parts() -> AsyncGenerator[bytes, None]:
+            for i in range(abs(n)):
+                yield b"%d;" % i
+            if n < 0:
+                raise ValueError("no more")
+
+        return StreamingResponse(200, parts(), [(b"content-type", b"text/plain")])
+
+    async def torn(self, _request: Request) -> Response:
+        """A header that would be read as two."""
+        return Response(200, b"", [(b"x", b"a\r\nset-cookie: b")])
+
     async def large(self, _request: Request) -> Response:
         return Response(200, bytes(LIMIT + 1))
 
@@ -64,7 +87,8 @@ class Served:
 
 
 def on_error(error: Exception) -> Response:
-    assert isinstance(error, OMIError), repr(error)
+    if not isinstance(error, OMIError):
+        error = InternalError()
     content = {"oops": error.message, "code": error.code}
     return Response(getattr(error, "status", 499), json.dumps(content).encode())
 
@@ -83,7 +107,7 @@ async def serving(**settings: Any) -> AsyncIterator[Served]:
     handler = ModelHandler(Settings(**({"max_request_bytes": LIMIT} | settings)), Lifecycle())
     routes = {
         f"/{name}": {"POST": Route(name, getattr(served, name))}
-        for name in ("echo", "large", "think", "wait")
+        for name in ("echo", "large", "pieces", "think", "torn", "wait")
     }
     app = Dispatcher(handler, "test", routes, fallback, on_error)
     server = HTTPServer(app, "127.0.0.1", Port(0, "a test"))
@@ -292,7 +316,7 @@ async def test_a_body_that_makes_its_way_is_not(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "FIRST_REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 0.2)
     async with serving() as served, connected(served) as client:
         assert await client.reader.read() == b""
 
@@ -340,3 +364,154 @@ async def test_a_stop_does_not_wait_for_who_was_refused() -> None:
         began = time.monotonic()
         await served.stop(PATIENCE)
         assert time.monotonic() - began < http_protocol.FAREWELL_SECONDS
+
+
+async def test_a_used_connection_that_is_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 0.3)
+    async with serving() as served, connected(served) as client:
+        began = time.monotonic()
+        for i in range(8):  # longer than such a silence, in all
+            await asyncio.sleep(0.1)
+            await client.say(post("echo", b"%d" % i))
+            assert (await client.answer())[2] == b"%d" % i
+        assert await client.reader.read() == b""
+        assert time.monotonic() - began >= 0.8 + 0.3
+
+
+async def test_a_slow_answer_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 0.1)
+    async with serving() as served, connected(served) as client:
+        await client.say(post("wait", b"x"))
+        await until(lambda: served.waiting, "the request is being answered")
+        await asyncio.sleep(0.5)
+        served.released.set()
+        assert (await client.answer())[2] == b"x"
+
+
+BODIES = {
+    "alike": [b"aa", b"bb", b"cc"],
+    "of many lengths": [b"a", b"bb", b"", b"c", b"\r\n\r\n", b"dddd"],
+    "like requests": [post("echo", b"x"), post("wait", b"y"), post("echo", b"x")],
+}
+
+
+@pytest.mark.parametrize("cut", [1, 3, 50, 10_000])
+@pytest.mark.parametrize("what", BODIES)
+async def test_a_head_that_comes_again_is_read_as_before(what: str, cut: int) -> None:
+    """However requests are cut and joined on their way: one by one, and several in a piece."""
+    async with serving() as served, connected(served) as client:
+        bodies = BODIES[what] * 3
+        for body in bodies:
+            await client.say(post("echo", body))
+            assert (await client.answer())[::2] == (200, body)
+        stream = b"".join(post("echo", body) for body in bodies)
+        for start in range(0, len(stream), cut):
+            client.writer.write(stream[start : start + cut])
+            await asyncio.sleep(0)
+        for body in bodies:
+            assert (await client.answer())[::2] == (200, body)
+
+
+async def test_a_known_head_does_not_hide_what_is_different() -> None:
+    async with serving() as served, connected(served) as client:
+        for _ in range(2):
+            await client.say(post("echo", b"0123456789"))
+            assert (await client.answer())[2] == b"0123456789"
+        await client.say(post("echo", b"0123456789")[:-3])  # the same head, its body in two pieces
+        await asyncio.sleep(0.05)
+        await client.say(b"abc" + post("echo", b"0123456789") + post("nowhere", b"0123456789"))
+        assert [(await client.answer())[::2] for _ in range(3)] == [
+            (200, b"0123456abc"),
+            (200, b"0123456789"),
+            (404, b"{}"),
+        ]
+        await client.say(post("echo", b"0123456789", "connection: close"))
+        _, headers, body = await client.answer()
+        assert (headers["connection"], body) == ("close", b"0123456789")
+        assert await client.reader.read() == b""
+
+
+async def test_an_upgrade_that_is_not_offered_is_not_needed() -> None:
+    """As clients that would like HTTP/2 ask for it: the answer comes in HTTP/1.1, and the next."""
+    wish = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+    async with serving() as served, connected(served) as client:
+        await client.say(post("echo", b"first", *wish) + post("echo", b"second"))
+        assert (await client.answer())[::2] == (200, b"first")
+        assert (await client.answer())[::2] == (200, b"second")
+        await client.say(post("echo", b"third", *wish))
+        assert (await client.answer())[::2] == (200, b"third")
+
+
+async def test_http_1_0_gets_one_answer_and_no_chunks() -> None:
+    async with serving() as served:
+        for keep in ("keep-alive", "close"):
+            async with connected(served) as client:
+                request = post("echo", b"x", f"connection: {keep}").replace(b"1.1", b"1.0", 1)
+                await client.say(request)
+                assert (await client.answer())[::2] == (200, b"x")
+                assert await client.reader.read() == b""
+        async with connected(served) as client:
+            await client.say(post("pieces", b"3").replace(b"1.1", b"1.0", 1))
+            head, body = (await client.reader.read()).split(b"\r\n\r\n")
+            assert b"transfer-encoding" not in head
+            assert body == b"0;1;2;"
+
+
+async def test_an_answer_in_pieces() -> None:
+    async with serving() as served, connected(served) as client:
+        for _ in range(2):
+            await client.say(post("pieces", b"2"))
+            answer = await client.reader.readuntil(b"0\r\n\r\n")
+            assert answer.endswith(b"\r\n\r\n2\r\n0;\r\n2\r\n1;\r\n0\r\n\r\n")
+            assert b"transfer-encoding: chunked\r\n" in answer
+            assert b"x-request-id: " in answer
+
+
+async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(post("pieces", b"-2"))
+        answer = await client.reader.read()
+        assert answer.endswith(b"2\r\n1;\r\n"), "no last chunk, and the end of the connection"
+
+
+async def test_a_header_that_would_be_two_is_not_sent() -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(post("torn"))
+        status, headers, body = await client.answer()
+        assert (status, "set-cookie" in headers) == (499, False)
+        assert json.loads(body)["code"] == "INTERNAL"
+
+
+async def test_who_does_not_read_is_not_answered_without_end() -> None:
+    async with serving(max_request_bytes=2**20) as served, connected(served) as client:
+        client.writer.transport.pause_reading()
+        body = bytes(2**20)
+        sending = asyncio.create_task(client.say(*[post("echo", body)] * 40))
+        done, _ = await asyncio.wait([sending], timeout=1.0)
+        assert not done, "the server reads no more than it can answer"
+        client.writer.transport.resume_reading()
+        for _ in range(40):
+            assert (await client.answer())[2] == body
+        await sending
+
+
+async def test_a_path_is_found_however_it_is_written() -> None:
+    async with serving() as served, connected(served) as client:
+        for target in (b"/echo?a=b", b"/%65cho", b"http://x/echo", b"/echo#a"):
+            await client.say(post("echo", b"x").replace(b"/echo", target, 1))
+            assert (await client.answer())[::2] == (200, b"x"), target
+        await client.say(post("echo", b"x").replace(b"/echo", b"//:a/@", 1))
+        assert (await client.answer())[0] in (404, 499)
+
+
+async def test_a_stop_closes_with_the_next_answer() -> None:
+    async with serving() as served, connected(served) as client:
+        await client.say(post("wait", b"x"))
+        await until(lambda: served.waiting, "the request is being answered")
+        stopping = asyncio.create_task(served.stop(PATIENCE))
+        await asyncio.sleep(0.05)
+        served.released.set()
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"], body) == (200, "close", b"x")
+        assert await client.reader.read() == b""
+        await stopping

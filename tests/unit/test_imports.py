@@ -34,7 +34,7 @@ PLAIN = {
 }
 YAML = {"model.yaml": "specification: '0.4'\nname: Plain\n"}
 
-WEB = {"fastapi", "starlette", "uvicorn", "httptools"}
+WEB = {"fastapi", "starlette", "httptools"}
 GRPC_ALONE = {"grpc", "google.protobuf"}
 GRPC = {*GRPC_ALONE, "omi_grpc"}
 HEAVY = {"pandas", "kserve", "kubernetes", "sklearn", "scipy", "mlflow", "ray", "torch"}
