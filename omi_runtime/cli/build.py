@@ -6,13 +6,16 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from omi_runtime import provenance
 from omi_runtime.cli.loaded import fail
-from omi_runtime.errors import SettingsError, StartupError
+from omi_runtime.errors import LoadError, SettingsError, StartupError
+
+if TYPE_CHECKING:
+    from omi_runtime.card import ModelCard
 
 BASE: Final = "python:3.12-slim"
 
@@ -27,8 +30,14 @@ _FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Only write the context."
 )
-@click.option("--base", default=BASE, show_default=True, help="The base image.")
-@click.option("--cuda", is_flag=True, help="Have NVIDIA's runtime bring a GPU in.")
+@click.option("--base", default="", help=f"The base image; {BASE}.")
+@click.option(
+    "--cuda",
+    default="",
+    metavar="VERSION",
+    help="Have NVIDIA's runtime bring a GPU in, and CUDA's libraries of that version from NVIDIA's "
+    "image as the base; wheels: they come with the model's packages.",
+)
 @click.option(
     "--offline", type=_FOLDER, metavar="WHEELS", help="Build without a network, from wheels."
 )
@@ -59,7 +68,7 @@ def build_command(
     arguments: Sequence[str],
     builder: str,
     form: str,
-    cuda: bool,
+    cuda: str,
     no_cache: bool,
 ) -> None:
     """Build the image of a model: MODEL is its folder, with model.py and maybe requirements.txt.
@@ -68,24 +77,25 @@ def build_command(
     privileges nor a network. With no tag given it gets one that tells which model it is: MLflow's
     id of the run, or a digest of the model's files.
     """
-    from omi_runtime import loading  # noqa: PLC0415 - with numpy
-    from omi_runtime.image import builder as builders  # noqa: PLC0415
+    from omi_runtime.image import builder as builders  # noqa: PLC0415 - with numpy
     from omi_runtime.image import context as contexts  # noqa: PLC0415
+    from omi_runtime.image import cuda as gpus  # noqa: PLC0415
     from omi_runtime.image import facts as all_facts  # noqa: PLC0415
     from omi_runtime.image.labels import labels  # noqa: PLC0415
 
     try:
-        _, card = loading.read_card(str(model))
+        choice = gpus.choose(cuda, base, BASE)
+        card = _card(model)
         facts = all_facts.gather(model)
-        marks = labels(card, revision=facts.revision, created=facts.created, base=base)
-        contents = contexts.Contents(model, marks, facts, base, offline, cuda)
+        marks = labels(card, revision=facts.revision, created=facts.created, base=choice.base)
+        contents = contexts.Contents(model, marks, facts, choice, offline)
         with tempfile.TemporaryDirectory(prefix="omi-build-") as scratch:
             folder = Path(scratch) if output is None else _empty(output)
             digest = contexts.write(contents, folder)
             order = builders.Order(
                 folder,
                 reference(tag or _slug(card.name), facts.run or digest),
-                base,
+                choice.base,
                 marks,
                 facts.epoch,
                 offline is not None,
@@ -106,6 +116,27 @@ def build_command(
         click.echo(f"omi: {name} build ended with {code}; what it said stands above", err=True)
         raise SystemExit(1)
     click.echo(f"{order.tag} is {provenance.identity(card.name, card.version, digest)}")
+
+
+def _card(model: Path) -> ModelCard:
+    """The model's card, for which it is imported here.
+
+    Raises:
+        SettingsError, LoadError: see `loading.read_card`.
+    """
+    from omi_runtime import loading  # noqa: PLC0415 - with numpy
+
+    try:
+        return loading.read_card(str(model))[1]
+    except LoadError as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        requirements = model / "requirements.txt"
+        what = f"-r {requirements}" if requirements.is_file() else error.__cause__.name
+        raise LoadError(
+            f"{error}; omi build imports the model for what the image says of it: "
+            f"pip install {what}"
+        ) from error.__cause__
 
 
 def reference(name: str, unique: str) -> str:

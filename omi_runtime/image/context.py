@@ -26,7 +26,7 @@ import orjson
 
 from omi_runtime import provenance
 from omi_runtime.errors import LoadError
-from omi_runtime.image import wheel
+from omi_runtime.image import cuda, wheel
 from omi_runtime.image.facts import Facts
 
 LEFT_OUT: Final = (
@@ -43,13 +43,8 @@ LEFT_OUT: Final = (
 
 REQUIREMENTS: Final = "requirements.txt"
 
-CUDA: Final = {
-    "NVIDIA_VISIBLE_DEVICES": "all",
-    "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
-}
-"""What NVIDIA's container runtime reads to bring a driver in; the libraries come as wheels."""
-
 _PIP: Final = "pip install --no-cache-dir --no-compile --no-warn-script-location --user"
+_PYTHON: Final = "ARG PYTHON_IMAGE={}\n\nFROM ${{PYTHON_IMAGE}} AS python\n"
 _HASHES: Final = re.compile(r"\s*\\?\s*--hash[= ]\S+")
 
 
@@ -61,17 +56,15 @@ class Contents:
         directory: the model's folder.
         labels: of the image.
         facts: of the model.
-        base: the base image.
+        choice: of the base image.
         wheels: a folder of wheels for a build without a network, or None.
-        cuda: whether a GPU is to be brought in.
     """
 
     directory: Path
     labels: Mapping[str, str]
     facts: Facts
-    base: str
+    choice: cuda.Choice
     wheels: Path | None = None
-    cuda: bool = False
 
 
 def write(contents: Contents, folder: Path) -> str:
@@ -97,7 +90,7 @@ def write(contents: Contents, folder: Path) -> str:
         "requirements.txt": requirements,
         "pins.txt": _HASHES.sub("", requirements) if _is_hashed(requirements) else "",
         "runtime.txt": "".join(f"{line}\n" for line in wheel.requirements()),
-        "facts.json": orjson.dumps(contents.facts.for_lock(contents.base)).decode(),
+        "facts.json": orjson.dumps(contents.facts.for_lock(contents.choice.base)).decode(),
         "Dockerfile": dockerfile(contents, hashed=_is_hashed(requirements)),
     }
     for name, text in files.items():
@@ -109,7 +102,8 @@ def write(contents: Contents, folder: Path) -> str:
 def dockerfile(contents: Contents, *, hashed: bool) -> str:
     """The Dockerfile of a model; the model's packages are checked against hashes if it has any."""
     template = Path(__file__).with_name("Dockerfile").read_text(encoding="utf-8")
-    variables = CUDA if contents.cuda else {}
+    choice = contents.choice
+    variables = cuda.VARIABLES if choice.gpu else {}
     labels = " \\\n      ".join(f"{key}={_quoted(text)}" for key, text in contents.labels.items())
     return (
         template.replace("@INSTALL@", _install(contents, hashed=hashed))
@@ -117,6 +111,9 @@ def dockerfile(contents: Contents, *, hashed: bool) -> str:
             "@VARIABLES@", "".join(f"    {key}={text} \\\n" for key, text in variables.items())
         )
         .replace("@LABELS@", labels)
+        .replace("@PYTHON_ARG@", "PYTHON_IMAGE" if choice.python else "BASE_IMAGE")
+        .replace("@PYTHON@", _PYTHON.format(choice.python) if choice.python else "")
+        .replace("@OWN@", cuda.ON_CUDA if choice.python else "")
     )
 
 

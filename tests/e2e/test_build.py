@@ -129,9 +129,53 @@ def test_hashes_are_checked_and_bind_the_runtimes_own(model: Path, tmp_path: Pat
 
 
 def test_a_gpu_is_asked_for(model: Path, tmp_path: Path) -> None:
-    built(model, tmp_path / "context", "--cuda")
+    line = built(model, tmp_path / "context", "--cuda=wheels", "--base=python:3.13-slim")
     text = (tmp_path / "context" / "Dockerfile").read_text()
     assert "NVIDIA_VISIBLE_DEVICES=all \\\n" in text
+    assert "PYTHON_IMAGE" not in text
+    assert "--build-arg=BASE_IMAGE=python:3.13-slim" in line
+
+
+def test_a_version_of_cuda_chooses_the_base(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "context"
+    line = built(model, folder, "--cuda=12.8")
+    base = "nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04"
+    assert f"--build-arg=BASE_IMAGE={base}" in line
+    text = (folder / "Dockerfile").read_text()
+    assert "ARG PYTHON_IMAGE=python:3.12-slim-bookworm\n" in text
+    assert "NVIDIA_VISIBLE_DEVICES=all \\\n" in text
+    assert f'org.opencontainers.image.base.name="{base}"' in text
+    assert json.loads((folder / "facts.json").read_text())["base"] == base
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--cuda=11.8"],
+            "--cuda '11.8' is not known: expected 12.6, 12.8, 12.9, 13.0, or wheels where",
+        ),
+        (
+            ["--cuda=12.8", "--base=python:3.12"],
+            "--cuda 12.8 chooses the base image, and so does --base 'python:3.12': leave one out",
+        ),
+    ],
+)
+def test_what_chooses_no_base(model: Path, tmp_path: Path, options: list[str], told: str) -> None:
+    done = build(model, tmp_path / "context", *options)
+    assert done.code == 2
+    assert done.err.startswith(f"omi: {told}")
+
+
+def test_a_package_that_the_model_needs_here(model: Path, tmp_path: Path) -> None:
+    (model / "model.py").write_text(f"import no_such_package\n{MODEL}")
+    (model / "requirements.txt").write_text("no-such-package\n")
+    done = build(model, tmp_path / "context")
+    assert done.code == 3
+    assert done.err.splitlines()[-1].endswith(
+        "No module named 'no_such_package'; omi build imports the model for what the image says of "
+        f"it: pip install -r {model / 'requirements.txt'}"
+    )
 
 
 def test_the_packed_runtime_is_this_one(model: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from clients.process import ROOT
 
+from omi_runtime.image import cuda
 from omi_runtime.image.context import Contents, dockerfile
 from omi_runtime.image.facts import Facts
 
@@ -26,11 +27,13 @@ def test_the_runtimes_own() -> None:
 
 @pytest.mark.parametrize("hashed", [True, False])
 @pytest.mark.parametrize("wheels", [True, False])
-def test_a_models(tmp_path: Path, *, hashed: bool, wheels: bool) -> None:
+@pytest.mark.parametrize("version", ["", "12.8"])
+def test_a_models(tmp_path: Path, *, hashed: bool, wheels: bool, version: str) -> None:
     facts = Facts("", dirty=False, training=None, run="", epoch=None)
     labels = {"org.opencontainers.image.title": 'a "b" $c'}
     folder = tmp_path if wheels else None
-    contents = Contents(tmp_path, labels, facts, "python:3.12-slim", folder, cuda=True)
+    choice = cuda.choose(version, "", "python:3.12-slim")
+    contents = Contents(tmp_path, labels, facts, choice, folder)
     path = tmp_path / "Dockerfile"
     path.write_text(dockerfile(contents, hashed=hashed))
     assert lint(path) == ""
