@@ -5,6 +5,7 @@
     pins.txt          the same as constraints, if they have hashes
     runtime.txt       what the runtime requires
     wheels/           packages, for a build without a network; else empty
+    wheels.txt        their digests: what is only mounted makes no layer anew
     runtime/          the runtime's wheel
     model/            the model's files
     facts.json        for omi lock
@@ -83,12 +84,14 @@ def write(contents: Contents, folder: Path) -> str:
         (folder / name).mkdir()
     if contents.wheels is not None:
         _copy_wheels(contents.wheels, folder / "wheels")
+    packages = provenance.digest_files(folder / "wheels")
     wheel.pack(folder / "runtime")
     own = contents.directory / REQUIREMENTS
     requirements = own.read_text(encoding="utf-8") if own.is_file() else ""
     files = {
         "requirements.txt": requirements,
         "pins.txt": _HASHES.sub("", requirements) if _is_hashed(requirements) else "",
+        "wheels.txt": "".join(f"{digest}  {name}\n" for name, digest in packages.items()),
         "runtime.txt": "".join(f"{line}\n" for line in wheel.requirements()),
         "facts.json": orjson.dumps(contents.facts.for_lock(contents.choice.base)).decode(),
         "Dockerfile": dockerfile(contents, hashed=_is_hashed(requirements)),

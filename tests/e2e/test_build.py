@@ -57,6 +57,7 @@ def test_a_context_has_everything_and_no_secrets(model: Path, tmp_path: Path) ->
         "pins.txt",
         "requirements.txt",
         "runtime.txt",
+        "wheels.txt",
     }
     assert line.startswith("buildah build --tag=echo:sha256-")
     assert "--platform=linux/arm64" in line
@@ -76,6 +77,20 @@ def test_the_same_folder_makes_the_same_context(model: Path, tmp_path: Path) -> 
     assert compared.returncode == 0, compared.stdout
     times = {int(path.stat().st_mtime) for path in (tmp_path / "two").rglob("*")}
     assert times == {int(EPOCH)}
+
+
+def test_other_wheels_make_another_layer(model: Path, tmp_path: Path) -> None:
+    """Builders do not look into a folder that is only mounted, and would take what is cached."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    lists = []
+    for content in ("one", "two"):
+        (wheels / "some-1.0-py3-none-any.whl").write_text(content)
+        built(model, tmp_path / content, f"--offline={wheels}")
+        lists.append((tmp_path / content / "wheels.txt").read_text())
+    assert [text.split()[1] for text in lists] == ["some-1.0-py3-none-any.whl"] * 2
+    assert lists[0] != lists[1]
+    assert "pins.txt wheels.txt ./\n" in (tmp_path / "one" / "Dockerfile").read_text()
 
 
 def test_labels_are_quoted_for_a_dockerfile(model: Path, tmp_path: Path) -> None:
