@@ -29,18 +29,3 @@ def check_response(size: int, settings: Settings) -> None:
             f"the answer has {size} bytes, and OMI_MAX_RESPONSE_BYTES allows "
             f"{settings.max_response_bytes}: ask for less at once"
         )
-
-
-def describe(settings: Settings) -> str:
-    """For the log, where gRPC's own refusal cannot name the variable."""
-    return (
-        f"requests may have up to {_text(settings.max_request_bytes)} (OMI_MAX_REQUEST_BYTES), "
-        f"answers up to {_text(settings.max_response_bytes)} (OMI_MAX_RESPONSE_BYTES)"
-    )
-
-
-def _text(size: int) -> str:
-    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if size >= factor and size % factor == 0:
-            return f"{size // factor} {unit}"
-    return f"{size} bytes"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from omi_runtime import limits, logs, machine, tracing
+from omi_runtime import logs, machine, tracing
 from omi_runtime.adapter import Adapter, Choice, Mount, metrics_port
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
@@ -145,7 +145,6 @@ class Process:
         if not may_be_early:
             self._open_side_port()
         if worker is None or worker.pioneer:
-            logger.info(limits.describe(self._settings))
             for adapter in adapters:
                 logger.info("try it: %s", adapter.example_request())
         if worker is not None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import grpc
-
 from omi_runtime.errors import ErrorCode
+from omi_runtime.transport.status import Status
 
 
 @dataclass(frozen=True)
@@ -20,23 +19,21 @@ class WireError:
     """
 
     run_status: int
-    grpc_status: grpc.StatusCode
+    grpc_status: Status
 
-
-_Status = grpc.StatusCode
 
 TABLE: Final[dict[ErrorCode, WireError]] = {
-    ErrorCode.INVALID_REQUEST: WireError(400, _Status.INVALID_ARGUMENT),
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: WireError(200, _Status.INVALID_ARGUMENT),
-    ErrorCode.INVALID_INPUT: WireError(200, _Status.INVALID_ARGUMENT),
-    ErrorCode.MODEL_NOT_FOUND: WireError(200, _Status.NOT_FOUND),
-    ErrorCode.MODEL_NOT_READY: WireError(200, _Status.UNAVAILABLE),
-    ErrorCode.NOT_OFFERED: WireError(200, _Status.UNIMPLEMENTED),
-    ErrorCode.TOO_LARGE: WireError(413, _Status.RESOURCE_EXHAUSTED),
-    ErrorCode.OVERLOADED: WireError(503, _Status.RESOURCE_EXHAUSTED),
-    ErrorCode.DEADLINE_EXCEEDED: WireError(504, _Status.DEADLINE_EXCEEDED),
-    ErrorCode.INFERENCE_FAILED: WireError(200, _Status.INTERNAL),
-    ErrorCode.INTERNAL: WireError(500, _Status.INTERNAL),
+    ErrorCode.INVALID_REQUEST: WireError(400, Status.INVALID_ARGUMENT),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: WireError(200, Status.INVALID_ARGUMENT),
+    ErrorCode.INVALID_INPUT: WireError(200, Status.INVALID_ARGUMENT),
+    ErrorCode.MODEL_NOT_FOUND: WireError(200, Status.NOT_FOUND),
+    ErrorCode.MODEL_NOT_READY: WireError(200, Status.UNAVAILABLE),
+    ErrorCode.NOT_OFFERED: WireError(200, Status.UNIMPLEMENTED),
+    ErrorCode.TOO_LARGE: WireError(413, Status.RESOURCE_EXHAUSTED),
+    ErrorCode.OVERLOADED: WireError(503, Status.RESOURCE_EXHAUSTED),
+    ErrorCode.DEADLINE_EXCEEDED: WireError(504, Status.DEADLINE_EXCEEDED),
+    ErrorCode.INFERENCE_FAILED: WireError(200, Status.INTERNAL),
+    ErrorCode.INTERNAL: WireError(500, Status.INTERNAL),
 }
 """Total: a test asserts that every ErrorCode is here. 200 means: the failed items say it."""
 

@@ -107,5 +107,5 @@ class Predictor:
 
 def _is_over(call: Call) -> bool:
     """Whether the call's own deadline is, all but what two clocks may differ."""
-    remaining = call.servicer_context.time_remaining()
+    remaining = call.remaining()
     return remaining is not None and remaining < 0.1

@@ -140,6 +140,5 @@ class InferenceServicer:
 
 
 def _wanted(call: Call) -> Wanted:
-    metadata = dict(call.servicer_context.invocation_metadata() or ())
-    asked = [metadata.get(key) == "true" for key in (EXPLAIN_KEY, DRIFT_KEY)]
+    asked = [call.metadata.get(key) == "true" for key in (EXPLAIN_KEY, DRIFT_KEY)]
     return Wanted(*asked) if any(asked) else NOTHING_MORE

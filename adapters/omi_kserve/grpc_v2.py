@@ -12,8 +12,6 @@ from contextlib import aclosing
 from functools import partial
 from typing import Final
 
-import grpc
-
 from omi_kserve import convert_pb
 from omi_kserve._pb import open_inference_pb2 as pb
 from omi_kserve.convert_v2 import InferRequest, write_outputs
@@ -28,6 +26,7 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.request import RequestContext
 from omi_runtime.transport.calls import Call, Method, Service
 from omi_runtime.transport.grpc import GRPCServer
+from omi_runtime.transport.status import Status
 from omi_runtime.transport.streams import Ordered
 
 logger = logging.getLogger(__name__)
@@ -120,7 +119,7 @@ class InferenceServicer:
                     self.repository_model_unload, pb.RepositoryModelUnloadRequest
                 ),
             },
-            {code: grpc.StatusCode[name] for code, name in GRPC_TABLE.items()},
+            {code: Status[name] for code, name in GRPC_TABLE.items()},
         )
 
     async def server_live(

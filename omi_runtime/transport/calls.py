@@ -6,31 +6,29 @@ the interface's HTTP dispatcher with its routes.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from omi_runtime import limits
 from omi_runtime.endpoint import OK, Endpoint
-from omi_runtime.errors import ErrorCode, InternalError, InvalidRequest, OMIError
+from omi_runtime.errors import DeadlineExceeded, ErrorCode, InternalError, InvalidRequest, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.memory import overloaded
 from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.request import RequestContext
-from omi_runtime.transport import encodings
+from omi_runtime.transport.grpc_head import Head, Metadata
+from omi_runtime.transport.grpc_stream import GRPCStream, Packed
+from omi_runtime.transport.http2.fields import literal
+from omi_runtime.transport.status import Status
 
 logger = logging.getLogger(__name__)
-
-ServicerContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-RpcMethod: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-MALFORMED: Final = InvalidRequest("the request's bytes are no message of this method's type")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Service:
 
     name: str
     methods: Mapping[str, Method]
-    statuses: Mapping[ErrorCode, grpc.StatusCode]
+    statuses: Mapping[ErrorCode, Status]
 
 
 class Call:
@@ -68,179 +66,162 @@ class Call:
     Attributes:
         context: the request as the core knows it, with the call's deadline. In a stream, whose
             messages are requests of their own, `begin` makes one for each.
-        servicer_context: gRPC's own.
     """
 
-    __slots__ = ("_handler", "_interface", "_method", "context", "servicer_context")
+    __slots__ = ("_handler", "_head", "_interface", "_method", "context")
 
-    def __init__(
-        self,
-        handler: ModelHandler,
-        interface: str,
-        method: str,
-        servicer_context: ServicerContext,
-    ) -> None:
+    def __init__(self, handler: ModelHandler, interface: str, method: str, head: Head) -> None:
         self._handler = handler
         self._interface = interface
         self._method = method
-        self.servicer_context = servicer_context
-        self.context = self.begin()
+        self._head = head
+        self.context = handler.begin(
+            interface, method, request_id=head.request_id, traceparent=head.traceparent
+        )
+        self.context.allow(head.timeout)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the caller has sent beside its messages."""
+        return self._head.metadata
 
     def begin(self) -> RequestContext:
         """A request that has just come with this call, and has its deadline."""
-        request_id = traceparent = ""
-        for key, value in self.servicer_context.invocation_metadata() or ():
-            if key == "x-request-id":
-                request_id = str(value)
-            elif key == "traceparent":
-                traceparent = str(value)
+        head = self._head
         request = self._handler.begin(
-            self._interface, self._method, request_id=request_id, traceparent=traceparent
+            self._interface, self._method, request_id=head.request_id, traceparent=head.traceparent
         )
-        request.allow(self.servicer_context.time_remaining())
+        request.allow(self.remaining())
         return request
 
-
-def generic_handler(
-    service: Service, handler: ModelHandler, interface: str
-) -> grpc.GenericRpcHandler:
-    """What a server is given to offer a service."""
-    methods: dict[str, RpcMethod] = {}
-    for name, method in service.methods.items():
-        label = f"{service.name.split('.')[-1]}/{name}"
-        endpoint = Endpoint(handler, interface, label, probe=method.probe)
-        methods[name] = _rpc_method(method, _Calls(service, handler, interface, label, endpoint))
-    return grpc.method_handlers_generic_handler(service.name, methods)
+    def remaining(self) -> float | None:
+        """Seconds that the caller still waits; None if it has not said."""
+        timeout = self._head.timeout
+        if timeout is None:
+            return None
+        return max(0.0, self.context.started + timeout - time.monotonic())
 
 
-@dataclass(frozen=True)
-class _Calls:
-    """Makes the calls of one method, and ends those that failed."""
+class Calls:
+    """Answers the calls of one method, each in a task of its own.
 
-    service: Service
-    handler: ModelHandler
-    interface: str
-    method: str
-    endpoint: Endpoint
+    Args:
+        service, name: the method.
+        handler: the core.
+        interface: as `INTERFACE` names it.
+    """
 
-    def begin(self, context: ServicerContext) -> Call:
-        call = Call(self.handler, self.interface, self.method, context)
-        self.endpoint.begin(call.context)
-        return call
+    def __init__(self, service: Service, name: str, handler: ModelHandler, interface: str) -> None:
+        method = service.methods[name]
+        self.streams_requests = method.streams_requests
+        self.streams_responses = method.streams_responses
+        self._method = method
+        self._statuses = service.statuses
+        self._handler = handler
+        self._interface = interface
+        self._label = f"{service.name.split('.')[-1]}/{name}"
+        self._endpoint = Endpoint(handler, interface, self._label, probe=method.probe)
+        self._parse = method.request.FromString
+        self._signed = ("", b"")
+        self.run = self._answers if method.streams_responses else self._answer
 
-    def end(self, call: Call) -> None:
-        self.endpoint.end(call.context)
+    async def _answer(self, stream: GRPCStream) -> None:
+        call = Call(self._handler, self._interface, self._label, stream.head)
+        context = call.context
+        self._endpoint.begin(context)
+        try:
+            if self.streams_requests:
+                message: Any = self._messages(stream)
+            else:
+                packed = stream.only()
+                message = self._read(await stream.unpacked(packed) if packed[0] else packed[1])
+            data = self._write(await self._method.answer(message, call))
+            stream.respond(
+                await stream.packed(data) if stream.head.answers else (0, data),
+                _WELL + self._signature(context),
+            )
+            context.code = context.code or OK
+        except asyncio.CancelledError:
+            self._end_late(stream, context)
+            raise
+        except Exception as error:  # noqa: BLE001 - the service's table maps every exception
+            self._fail(stream, context, error)
+        finally:
+            self._endpoint.end(context)
+            stream.done()
 
-    async def serialize(self, message: Message, context: ServicerContext) -> bytes:
-        """An answer's bytes, made here: gRPC has no words for one that is too large."""
+    async def _answers(self, stream: GRPCStream) -> None:
+        call = Call(self._handler, self._interface, self._label, stream.head)
+        context = call.context
+        self._endpoint.begin(context)
+        try:
+            if self.streams_requests:
+                message: Any = self._messages(stream)
+            else:
+                message = self._read(await stream.unpacked(stream.only()))
+            async with aclosing(self._method.answer(message, call)) as responses:
+                async for response in responses:
+                    await stream.send(await self._packed(stream, response))
+            stream.end(_WELL + self._signature(context))
+            context.code = context.code or OK
+        except asyncio.CancelledError:
+            self._end_late(stream, context)
+            raise
+        except Exception as error:  # noqa: BLE001 - the service's table maps every exception
+            self._fail(stream, context, error)
+        finally:
+            self._endpoint.end(context)
+            stream.done()
+
+    async def _messages(self, stream: GRPCStream) -> AsyncIterator[Message]:
+        while (packed := await stream.next()) is not None:
+            yield self._read(await stream.unpacked(packed))
+
+    def _read(self, data: bytes) -> Message:
+        self._endpoint.received(len(data))
+        try:
+            return self._parse(data)
+        except DecodeError:
+            raise InvalidRequest(
+                "the request's bytes are no message of this method's type"
+            ) from None
+
+    def _write(self, message: Message) -> bytes:
         data = message.SerializeToString()
-        limits.check_response(len(data), self.handler.settings)
-        self.endpoint.sent(len(data))
-        if len(data) >= encodings.WORTH_BYTES:
-            await _compress(context)
+        limits.check_response(len(data), self._handler.settings)
+        self._endpoint.sent(len(data))
         return data
 
-    def sign(self, context: ServicerContext, call: Call) -> None:
-        """Say which request is answered, and by which model once that is known."""
-        told = (("x-request-id", call.context.id),)
-        identity = self.handler.identity
-        context.set_trailing_metadata((*told, (MODEL_KEY, identity)) if identity else told)
+    async def _packed(self, stream: GRPCStream, message: Message) -> Packed:
+        return await stream.packed(self._write(message))
 
-    async def fail(self, context: ServicerContext, call: Call, error: Exception) -> NoReturn:
+    def _signature(self, context: RequestContext) -> bytes:
+        """Which request is answered, and by which model once that is known."""
+        identity = self._handler.identity
+        if identity != self._signed[0]:
+            self._signed = (identity, literal(MODEL_KEY.encode(), identity.encode()))
+        request_id = context.id.encode()
+        if len(request_id) > _LONGEST_SHORT:
+            return literal(_ID_KEY, request_id) + self._signed[1]
+        return _ID + bytes((len(request_id),)) + request_id + self._signed[1]
+
+    def _fail(self, stream: GRPCStream, context: RequestContext, error: Exception) -> None:
         error = overloaded(error)
         if not isinstance(error, OMIError):
-            logger.error("%s failed", self.method, exc_info=error)
+            logger.error("%s failed", self._label, exc_info=error)
             error = InternalError()
-        call.context.failed(error)
-        self.sign(context, call)
-        await context.abort(self.service.statuses[error.code], error.message)
-        raise error  # never: abort raises
+        context.failed(error)
+        stream.fail(self._statuses[error.code], error.message, self._signature(context))
+
+    def _end_late(self, stream: GRPCStream, context: RequestContext) -> None:
+        """Tell a caller who still waits why the method was stopped."""
+        if stream.is_late:
+            self._fail(stream, context, DeadlineExceeded("not answered within the caller's limit"))
 
 
-async def _compress(context: ServicerContext) -> None:
-    """Have gRPC compress the call's answers, if its metadata ask for it as HTTP's header does.
-
-    Every gRPC client says that it can read gzip, and none is asked whether it wants to: of
-    numbers it saves half, and takes twenty times as long as all else.
-    """
-    for key, value in context.invocation_metadata() or ():
-        if key != "accept-encoding":
-            continue
-        coding = encodings.accepted(str(value).encode("latin-1", "replace"))
-        if coding:
-            with suppress(RuntimeError):  # the first answer of a stream was small, and has gone
-                context.set_compression(_COMPRESSIONS[coding])
-                # grpc.aio forgets it unless these are sent by name.
-                await context.send_initial_metadata(())
-
-
-_COMPRESSIONS: Final = {
-    "gzip": grpc.Compression.Gzip,
-    "deflate": grpc.Compression.Deflate,
-}
-
-
-def _rpc_method(method: Method, calls: _Calls) -> RpcMethod:
-    """The method as gRPC calls it. A request that is nonsense is None, so that nobody logs it.
-
-    grpc.aio lets the parser's exception through: UNKNOWN for the caller, and a traceback in the
-    log for whoever cares to send nonsense.
-    """
-
-    def parse(data: bytes) -> Message | None:
-        calls.endpoint.received(len(data))
-        try:
-            return method.request.FromString(data)
-        except DecodeError:
-            return None
-
-    async def answer(message: Any, context: ServicerContext) -> Any:
-        call = calls.begin(context)
-        try:
-            response = await method.answer(_checked(message), call)
-            data = await calls.serialize(response, context)
-            calls.sign(context, call)
-            call.context.code = call.context.code or OK
-            return data
-        except Exception as error:  # noqa: BLE001 - the service's table maps every exception
-            await calls.fail(context, call, error)
-        finally:
-            calls.end(call)
-
-    async def answers(message: Any, context: ServicerContext) -> AsyncIterator[Any]:
-        call = calls.begin(context)
-        try:
-            async for response in method.answer(_checked(message), call):
-                yield await calls.serialize(response, context)
-            calls.sign(context, call)
-            call.context.code = call.context.code or OK
-        except Exception as error:  # noqa: BLE001 - the service's table maps every exception
-            await calls.fail(context, call, error)
-        finally:
-            calls.end(call)
-
-    kind = (method.streams_requests, method.streams_responses)
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[kind]
-    behaviour: Any = answers if method.streams_responses else answer
-    return make(behaviour, parse, None)
-
-
-def _checked(message: Any) -> Any:
-    """The message, or each of a stream's.
-
-    Raises:
-        InvalidRequest: its bytes were no message.
-    """
-    if message is None:
-        raise MALFORMED
-    return message if isinstance(message, Message) else _checked_each(message)
-
-
-async def _checked_each(messages: AsyncIterator[Message | None]) -> AsyncIterator[Message]:
-    async for message in messages:
-        yield _checked(message)
+_ID_KEY: Final = b"x-request-id"
+# As `literal` makes it, which takes three calls more, for nearly every answer.
+_ID: Final = literal(_ID_KEY, b"")[:-1]
+_LONGEST_SHORT: Final = 126
+"""Bytes of a value whose length takes one byte to tell."""
+_WELL: Final = literal(b"grpc-status", b"0")

@@ -1,44 +1,33 @@
-"""The gRPC transport: a grpc.aio server with health and reflection beside an adapter's services."""
+"""The gRPC transport: a server with health and reflection beside an adapter's services."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any, Final
-
-import grpc
-import grpc.aio
+from typing import Final
 
 from omi_runtime import tls
 from omi_runtime.adapter import Port
 from omi_runtime.handler import ModelHandler
-from omi_runtime.transport import calls, health, reflection
-from omi_runtime.transport.calls import Service
-from omi_runtime.transport.sockets import bind, cannot_bind
+from omi_runtime.transport import grpc_stream, health, reflection
+from omi_runtime.transport.calls import Calls, Service
+from omi_runtime.transport.grpc_head import Head, percent_encoded, read_head
+from omi_runtime.transport.grpc_stream import GRPCStream
+from omi_runtime.transport.http2.connection import Connection
+from omi_runtime.transport.http2.fields import Field, literal
+from omi_runtime.transport.http2.stream import Stream
+from omi_runtime.transport.http2.wire import Code
+from omi_runtime.transport.listener import Listener
+from omi_runtime.transport.status import Status
 
-_OPTIONS: Final = (
-    # Clients behind load balancers ping idle connections; gRPC's default cuts them off for it.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # Balancers forget connections that are silent for a minute or more, often without a word:
-    # pings keep them, and tell when a client has vanished, whose calls then end.
-    ("grpc.keepalive_time_ms", 45_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.max_pings_without_data", 0),
-)
-
-_LARGEST_MESSAGE: Final = 2**31 - 1
-"""What gRPC itself can carry; protobuf has the same limit."""
-
-SETTLING_SECONDS: Final = 1.0
-"""How long a stop waits at most for callers to stop calling."""
-QUIET_SECONDS: Final = 0.1
-"""How long no call has to come for callers to count as having stopped."""
+_CLOSING_SECONDS: Final = 0.5
+"""How long clients may take, after the grace period, to read what they were sent last."""
 
 
 class GRPCServer:
-    """grpc.aio on one port, started and stopped by an adapter.
+    """gRPC on one port, started and stopped by an adapter.
 
     Args:
         services: what the adapter answers.
@@ -56,14 +45,24 @@ class GRPCServer:
         host: str,
         port: Port,
     ) -> None:
-        self._services = services
-        self._handler = handler
-        self._interface = interface
+        names = [service.name for service in services]
+        self._settings = handler.settings
         self._host = host
         self._port = port
-        self._server: grpc.aio.Server | None = None
         self._stopping = asyncio.Event()
-        self._gate = _Gate()
+        self._listener: Listener | None = None
+        self._connections: set[Connection[Head]] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        own = (
+            health.HealthServicer(handler.lifecycle, names).service(),
+            *reflection.services([*names, health.SERVICE], stopping=self._stopping),
+        )
+        self._methods = {
+            f"/{service.name}/{name}": Calls(service, name, handler, interface)
+            for service in (*own, *services)
+            for name in service.methods
+        }
 
     async def start(self) -> int:
         """Bind and accept; returns the port.
@@ -71,130 +70,78 @@ class GRPCServer:
         Raises:
             LoadError: the port is taken.
         """
-        names = [service.name for service in self._services]
-        settings = self._handler.settings
-        sizes = (
-            ("grpc.max_receive_message_length", min(settings.max_request_bytes, _LARGEST_MESSAGE)),
-            # Ours says more than gRPC's own, and comes first.
-            ("grpc.max_send_message_length", _LARGEST_MESSAGE),
-        )
-        # gRPC's default lets a second server share a used port in silence: only workers do.
-        sharing = ("grpc.so_reuseport", int(self._port.shared))
-        server = grpc.aio.server(options=(*_OPTIONS, *sizes, sharing))
-        of_health = health.HealthServicer(self._handler.lifecycle, names).service()
-        handlers = [
-            calls.generic_handler(service, self._handler, self._interface)
-            for service in (*self._services, of_health)
-        ]
-        handlers += reflection.reflection_handlers(
-            [*names, health.SERVICE], stopping=self._stopping
-        )
-        server.add_generic_rpc_handlers([_Gated(handler, self._gate) for handler in handlers])
-        # gRPC does not say why it cannot bind, so the system is asked first.
-        bind(self._host, self._port).close()
-        address = f"[{self._host}]" if ":" in self._host else self._host
-        try:
-            number = self._add_port(server, f"{address}:{self._port.number}")
-        except RuntimeError:
-            raise cannot_bind(
-                self._host, self._port, OSError(0, "gRPC could not bind it")
-            ) from None
-        await server.start()
-        self._server = server
-        return int(number)
-
-    def _add_port(self, server: grpc.aio.Server, address: str) -> int:
-        settings = self._handler.settings
-        if not settings.tls_cert:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, _credentials(tls.Certificates(settings, "h2")))
+        context = tls.server_context(self._settings, "h2") if self._settings.tls_cert else None
+        self._listener = Listener(self._host, self._port)
+        await self._listener.accept(lambda: Connection(self), context)
+        return self._listener.number
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, end idle streams, finish the rest for up to `grace` seconds."""
         self._stopping.set()
-        if self._server is None:
+        if self._listener is None:
             return
-        begin = time.monotonic()
-        await self._gate.close(min(grace, SETTLING_SECONDS))
-        await self._server.stop(max(0.0, grace - (time.monotonic() - begin)))
+        end = time.monotonic() + grace
+        self._listener.close()
+        for connection in list(self._connections):
+            connection.drain()
+        await self._wait_for_all_to_go(grace)
+        for connection in list(self._connections):
+            for stream in list(connection.streams.values()):
+                self._cut_off(stream)
+            connection.close(Code.NO_ERROR)
+        await self._wait_for_all_to_go(max(end - time.monotonic(), _CLOSING_SECONDS))
+        for connection in list(self._connections):
+            connection.abort()
+
+    async def _wait_for_all_to_go(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
+
+    @staticmethod
+    def _cut_off(stream: Stream) -> None:
+        if isinstance(stream, GRPCStream):
+            stream.fail(Status.UNAVAILABLE, "the server has stopped: try another")
+            stream.cancel()
+
+    # What connections tell
+
+    def read_head(self, fields: Sequence[Field]) -> Head:
+        """See `grpc_head.read_head`."""
+        return read_head(fields)
+
+    def open_stream(
+        self, connection: Connection[Head], stream_id: int, head: Head, *, ended: bool
+    ) -> Stream:
+        """A call has come; an unknown method is told at once."""
+        method = self._methods.get(head.path)
+        if method is not None and head.is_grpc and not head.problem:
+            stream = GRPCStream(connection, stream_id, head, method, self._settings, ended=ended)
+            stream.begin()
+            return stream
+        if head.problem:
+            return grpc_stream.refuse(connection, stream_id, ended=ended)
+        if not head.is_grpc:
+            block = grpc_stream.NO_GRPC
+        else:
+            block = grpc_stream.HEADERS + _unknown(head.path)
+        return grpc_stream.turn_away(connection, stream_id, block, ended=ended)
+
+    def connected(self, connection: Connection[Head]) -> None:
+        """A client has come; it has to go before the server has stopped."""
+        self._connections.add(connection)
+        self._empty.clear()
+        if self._stopping.is_set():
+            connection.drain()
+
+    def disconnected(self, connection: Connection[Head]) -> None:
+        """It has gone."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
 
 
-def _credentials(certificates: tls.Certificates) -> grpc.ServerCredentials:
-    """Shows every new client the certificates that the files hold then."""
-
-    def configured(loaded: tls.Loaded) -> grpc.ServerCertificateConfiguration:
-        pairs = [(loaded.key, loaded.certificate)]
-        return grpc.ssl_server_certificate_configuration(pairs, loaded.client_ca)
-
-    shown = certificates.current()
-
-    def changed() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal shown
-        current = certificates.current()
-        if current is shown:
-            return None
-        shown = current
-        return configured(current)
-
-    return grpc.dynamic_ssl_server_credentials(
-        configured(shown),
-        changed,  # type: ignore[arg-type] # None is allowed: no change
-        require_client_authentication=shown.client_ca is not None,
+def _unknown(path: str) -> bytes:
+    text = f"there is no method {path} here: ask the server's reflection for those there are"
+    return literal(b"grpc-status", b"%d" % Status.UNIMPLEMENTED) + literal(
+        b"grpc-message", percent_encoded(text)
     )
-
-
-class _Gate:
-    """Lets calls in until the server stops.
-
-    grpc.aio takes one call after the other, and a stop ends with CANCELLED those that have arrived
-    and not been taken: callers do not retry that, and would lose what was sent before the stop. So
-    the stop waits until no more come, and refuses those that keep coming with UNAVAILABLE, which
-    says that another server may be tried.
-    """
-
-    def __init__(self) -> None:
-        self._last_call = 0.0
-        self._closed = False
-
-    def lets_in(self) -> bool:
-        """Whether a call that has just come may be answered."""
-        self._last_call = time.monotonic()
-        return not self._closed
-
-    async def close(self, patience: float) -> None:
-        """Wait until nothing has come for a moment, for `patience` seconds at most; then refuse."""
-        end = time.monotonic() + patience
-        while (now := time.monotonic()) < end:
-            if now - self._last_call > QUIET_SECONDS:
-                self._closed = True
-                return
-            await asyncio.sleep(QUIET_SECONDS / 5)
-        self._closed = True
-        await asyncio.sleep(min(patience, QUIET_SECONDS))
-
-
-class _Gated(grpc.GenericRpcHandler):
-    """Refuses what comes after the gate has closed."""
-
-    def __init__(self, inner: grpc.GenericRpcHandler, gate: _Gate) -> None:
-        self._inner = inner
-        self._gate = gate
-        self._methods: dict[str, calls.RpcMethod | None] = {}
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> calls.RpcMethod | None:
-        """The method asked for, None if it is not of this service; called for every request."""
-        name = handler_call_details.method
-        method = self._methods.get(name)
-        if method is None:
-            method = self._inner.service(handler_call_details)
-            if method is None:
-                return None
-            self._methods[name] = method
-        return method if self._gate.lets_in() else _TURNED_AWAY
-
-
-async def _turn_away(_request: Any, context: calls.ServicerContext) -> None:
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping: try another")
-
-
-_TURNED_AWAY: Final[calls.RpcMethod] = grpc.unary_unary_rpc_method_handler(_turn_away)

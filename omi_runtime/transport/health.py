@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-import grpc
-
-from omi_runtime.errors import ErrorCode, ModelNotFound
+from omi_runtime.errors import ModelNotFound
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.transport._pb import health_pb2 as pb
 from omi_runtime.transport.calls import Call, Method, Service
+from omi_runtime.transport.status import STANDARD
 
 SERVICE: Final = "grpc.health.v1.Health"
 
@@ -68,20 +67,13 @@ class HealthServicer:
                 ),
                 "List": Method(self.list, pb.HealthListRequest, probe=True),
             },
-            _STATUSES,
+            STANDARD,
         )
 
     def _answer(self) -> pb.HealthCheckResponse:
         serving = self._lifecycle.ready
         status = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
         return pb.HealthCheckResponse(status=status)
-
-
-_STATUSES: Final = {
-    ErrorCode.INVALID_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
-    ErrorCode.MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-    ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
-}
 
 
 def _has_left(*, ready: bool) -> Callable[[State], bool]:

@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from omi_runtime.errors import ModelNotReady
-from omi_runtime.transport.grpc import QUIET_SECONDS
+
+QUIET_SECONDS: Final = 0.1
+"""How long no request has to come for a stream of a stopping server to end."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")

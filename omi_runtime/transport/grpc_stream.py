@@ -1,0 +1,382 @@
+"""One gRPC call on an HTTP/2 stream: messages in, messages and a status out.
+
+How messages are framed, and what a status looks like: doc/PROTOCOL-HTTP2.md of gRPC's repository.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol, TypeAlias
+
+from omi_runtime import limits
+from omi_runtime.errors import InvalidRequest, NotOffered, OMIError
+from omi_runtime.settings import Settings
+from omi_runtime.transport import encodings
+from omi_runtime.transport.grpc_head import CODINGS, Head, percent_encoded
+from omi_runtime.transport.http2.connection import STREAM_WINDOW, Connection
+from omi_runtime.transport.http2.fields import literal
+from omi_runtime.transport.http2.stream import Stream
+from omi_runtime.transport.http2.wire import Code
+from omi_runtime.transport.status import Status
+
+Packed: TypeAlias = tuple[int, bytes]
+"""A message as it came: 1 if it is compressed, and its bytes."""
+
+HEADERS: Final = b"\x88" + literal(b"content-type", b"application/grpc")
+"""The first fields of an answer: status 200 of HTTP, whatever gRPC's own will be."""
+NO_GRPC: Final = literal(b":status", b"415") + literal(b"content-length", b"0")
+"""All of the answer to what is no gRPC request."""
+
+_PREFIX: Final = struct.Struct(">BI")
+_SMALL: Final = 16_384
+"""Bytes of an answer that is put together before it is sent."""
+_LATE_SECONDS: Final = 0.5
+"""How long after its deadline a call ends which the core has not ended."""
+
+
+class Runner(Protocol):
+    """What answers the calls of one method.
+
+    Attributes:
+        streams_requests: whether it takes several messages.
+        streams_responses: whether it gives several.
+    """
+
+    streams_requests: bool
+    streams_responses: bool
+
+    def run(self, stream: GRPCStream) -> Coroutine[Any, Any, None]:
+        """Answer one call, to its end."""
+
+
+class GRPCStream(Stream):
+    """Takes messages apart, has the method run, and puts its answers together.
+
+    Attributes:
+        head: what the request's fields say.
+        is_late: the caller's deadline has passed, and nothing has ended the call.
+    """
+
+    __slots__ = (
+        "_answering",
+        "_chunks",
+        "_failure",
+        "_flag",
+        "_held",
+        "_messages",
+        "_runner",
+        "_settings",
+        "_size",
+        "_task",
+        "_timer",
+        "_unread",
+        "_waiter",
+        "head",
+        "is_late",
+    )
+
+    def __init__(
+        self,
+        connection: Connection[Any],
+        stream_id: int,
+        head: Head,
+        runner: Runner,
+        settings: Settings,
+        *,
+        ended: bool,
+    ) -> None:
+        super().__init__(connection, stream_id, ended=ended)
+        self.head = head
+        self.is_late = False
+        self._runner = runner
+        self._settings = settings
+        self._answering = False
+        self._failure: OMIError | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        # Of the message that is coming: its flag, its size or -1 before its prefix is there.
+        self._flag = 0
+        self._size = -1
+        self._chunks: list[bytes] = []
+        self._held = 0
+        # Messages that are there, and their bytes.
+        self._messages: deque[Packed] = deque()
+        self._unread = 0
+
+    def begin(self) -> None:
+        """See whether the call can be answered; of a stream, begin to."""
+        head = self.head
+        if head.bad_timeout:
+            self._fail(
+                InvalidRequest(
+                    f"grpc-timeout {head.bad_timeout!r} is no time: expected up to eight digits "
+                    "and one of H, M, S, m, u, n"
+                )
+            )
+        elif head.coding not in CODINGS:
+            self._fail(
+                NotOffered(f"grpc-encoding {head.coding!r} is not read here: {', '.join(CODINGS)}")
+            )
+        elif self.ended:
+            self._complete()
+        elif self._runner.streams_requests:
+            self._run()
+
+    # What comes
+
+    def _is_broken(self) -> bool:
+        return self._failure is not None
+
+    def receive(self, data: bytes) -> None:
+        """Take a part of the messages."""
+        if self.ended and self._receive_only(data):
+            return
+        if self._is_broken():
+            return
+        if self._size >= 0:  # the rest of a message that may be large
+            data = self._continued(data)
+        elif self._chunks:
+            data, self._chunks, self._held = self._chunks[0] + data, [], 0
+        if data:
+            self._split(data)
+        if self._is_broken():
+            self._run()
+        elif self.ended:
+            self._complete()
+        else:
+            self._replenish()
+            self._wake()
+
+    def _receive_only(self, data: bytes) -> bool:
+        """Take what is all of the request, in one piece: the common case, in few steps."""
+        size = len(data) - _PREFIX.size
+        if size < 0 or self._chunks or self._messages or self._task is not None:
+            return False
+        flag, told = _PREFIX.unpack_from(data)
+        if told != size or flag or size > self._settings.max_request_bytes or self._is_broken():
+            return False
+        self._messages.append((0, data[_PREFIX.size :]))
+        self._run()
+        return True
+
+    def _continued(self, data: bytes) -> bytes:
+        """Add to the message that is coming; returns what comes after it."""
+        self._chunks.append(data)
+        self._held += len(data)
+        if self._held < self._size:
+            return b""
+        whole, size = b"".join(self._chunks), self._size
+        self._chunks, self._held, self._size = [], 0, -1
+        if len(whole) == size:
+            self._add(self._flag, whole)
+            return b""
+        self._add(self._flag, whole[:size])
+        return whole[size:]
+
+    def _split(self, data: bytes) -> None:
+        at, count = 0, len(data)
+        while count - at >= _PREFIX.size:
+            flag, size = _PREFIX.unpack_from(data, at)
+            if size > self._settings.max_request_bytes:
+                self._failure = limits.request_too_large(self._settings)
+                return
+            if flag > 1 or (flag and self.head.coding == "identity"):
+                self._failure = InvalidRequest(
+                    "a message is marked as compressed, and no grpc-encoding says how"
+                )
+                return
+            at += _PREFIX.size
+            if count - at < size:
+                self._flag, self._size = flag, size
+                self._chunks, self._held = [data[at:]], count - at
+                return
+            self._add(flag, data[at : at + size])
+            at += size
+        if at < count:  # a part of a prefix
+            self._chunks, self._held = [data[at:]], count - at
+
+    def _add(self, flag: int, data: bytes) -> None:
+        self._messages.append((flag, data))
+        self._unread += len(data)
+
+    def _complete(self) -> None:
+        """The caller has sent all."""
+        if self._chunks:
+            self._failure = InvalidRequest("the request ends within a message")
+        elif not self._runner.streams_requests and len(self._messages) != 1:
+            self._failure = NotOffered(
+                f"the method takes one message, and {len(self._messages)} came"
+            )
+        self._run()
+        self._wake()
+
+    def _replenish(self) -> None:
+        """Let the caller send the rest of a message, and some more while messages are taken."""
+        needed = self._size - self._held if self._size >= 0 else 0
+        room = max(needed, STREAM_WINDOW - self._unread)
+        missing = room - self.receive_window
+        if missing >= STREAM_WINDOW // 2 or needed > self.receive_window:
+            self.allow(missing)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: OMIError) -> None:
+        self._failure = error
+        self._run()
+
+    def _run(self) -> None:
+        if self._task is not None:
+            self._wake()
+            return
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._runner.run(self))
+        timeout = self.head.timeout
+        if timeout is not None:
+            streams = self._runner.streams_requests or self._runner.streams_responses
+            late = timeout if streams else timeout + _LATE_SECONDS
+            self._timer = loop.call_later(late, self._be_late)
+
+    def _be_late(self) -> None:
+        self.is_late = True
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Have the method stop."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def abandoned(self) -> None:
+        """Nobody waits for the answer."""
+        self._messages.clear()
+        self.cancel()
+
+    def done(self) -> None:
+        """The method has come to its end."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # What the method takes and gives
+
+    def only(self) -> Packed:
+        """The one message of a method that takes one.
+
+        Raises:
+            OMIError: there is none, or more, or it is too large.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._messages.popleft()
+
+    async def next(self) -> Packed | None:
+        """The next message; None after the last.
+
+        Raises:
+            OMIError: it is too large, or is cut off.
+        """
+        while not self._messages:
+            if self._failure is not None:
+                raise self._failure
+            if self.ended:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        packed = self._messages.popleft()
+        self._unread -= len(packed[1])
+        if not self.ended:
+            self._replenish()
+        return packed
+
+    def respond(self, packed: Packed, trailers: bytes) -> None:
+        """Give the one answer of a method that gives one, and end the call well."""
+        flag, data = packed
+        if len(data) <= _SMALL:
+            self.send_whole(self._headers(), _PREFIX.pack(flag, len(data)) + data, trailers)
+            return
+        self.send_headers(self._headers())
+        self.send_data(_PREFIX.pack(flag, len(data)), data)
+        self.send_trailers(trailers)
+
+    async def send(self, packed: Packed) -> None:
+        """Give one of several answers; returns when the caller takes more."""
+        flag, data = packed
+        self._begin_answer()
+        if len(data) <= _SMALL:
+            self.send_data(_PREFIX.pack(flag, len(data)) + data)
+        else:
+            self.send_data(_PREFIX.pack(flag, len(data)), data)
+        await self.drain()
+
+    def end(self, trailers: bytes) -> None:
+        """End well, after any number of answers."""
+        self._begin_answer()
+        self.send_trailers(trailers)
+
+    def fail(self, status: Status, message: str, trailers: bytes = b"") -> None:
+        """End the call with a status that is not OK."""
+        block = literal(b"grpc-status", b"%d" % status)
+        if message:
+            block += literal(b"grpc-message", percent_encoded(message))
+        if status is Status.UNIMPLEMENTED:
+            block += _ACCEPTED
+        self.send_trailers((b"" if self._answering else HEADERS) + block + trailers)
+
+    def _begin_answer(self) -> None:
+        if not self._answering:
+            self._answering = True
+            self.send_headers(self._headers())
+
+    def _headers(self) -> bytes:
+        coding = self.head.answers
+        return HEADERS + literal(b"grpc-encoding", coding.encode()) if coding else HEADERS
+
+    async def packed(self, data: bytes) -> Packed:
+        """An answer's bytes as they are sent: compressed if that is wanted, and they are many."""
+        coding = self.head.answers
+        if not coding or len(data) < encodings.WORTH_BYTES:
+            return 0, data
+        return 1, await encodings.encoded([data], coding)
+
+    async def unpacked(self, packed: Packed) -> bytes:
+        """A message's bytes as they were before the caller compressed them.
+
+        Raises:
+            InvalidRequest: they are not what they should be.
+            TooLarge: they exceed `OMI_MAX_REQUEST_BYTES`, of which no more is ever unpacked.
+        """
+        flag, data = packed
+        if not flag:
+            return data
+        return await encodings.decoded(data, self.head.coding.encode(), self._settings)
+
+
+def turn_away(connection: Connection[Any], stream_id: int, block: bytes, *, ended: bool) -> Stream:
+    """Answer a request that no method is for with fields alone."""
+    stream = _TurnedAway(connection, stream_id, ended=ended)
+    stream.send_trailers(block)
+    return stream
+
+
+def refuse(connection: Connection[Any], stream_id: int, *, ended: bool) -> Stream:
+    """Give up a request that HTTP/2 does not allow."""
+    stream = _TurnedAway(connection, stream_id, ended=ended)
+    stream.reset(Code.PROTOCOL_ERROR)
+    return stream
+
+
+class _TurnedAway(Stream):
+    __slots__ = ()
+
+    def receive(self, data: bytes) -> None:
+        """Take no note of it."""
+
+    def abandoned(self) -> None:
+        """It has its answer already."""
+
+
+_ACCEPTED: Final = literal(b"grpc-accept-encoding", ",".join(CODINGS).encode())

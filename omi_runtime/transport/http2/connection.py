@@ -1,0 +1,415 @@
+"""One client: what it sends, frame by frame, and what it may (RFC 9113)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final, Generic, Protocol, TypeVar, cast
+
+from omi_runtime.transport.http2 import wire
+from omi_runtime.transport.http2.fields import EMPTY_TABLE, LARGEST_LIST, Field, FieldDecoder
+from omi_runtime.transport.http2.reader import MAX_FRAME_SIZE, FrameReader, NotHTTP2
+from omi_runtime.transport.http2.stream import Stream
+from omi_runtime.transport.http2.wire import Code, ConnectionFault
+
+logger = logging.getLogger(__name__)
+
+H = TypeVar("H")
+
+STREAM_WINDOW: Final = 1024 * 1024
+"""Bytes of one request that a client may send before we have taken any of them."""
+CONNECTION_WINDOW: Final = wire.LARGEST_WINDOW
+"""What all streams of a connection hold is bounded by each one's window, and by their number."""
+MAX_STREAMS: Final = 1_000
+
+SILENT_SECONDS: Final = 45.0
+"""Balancers forget connections that are silent for a minute or more, often without a word: pings
+keep them, and tell when a client has vanished, whose calls then end."""
+PING_SECONDS: Final = 20.0
+"""How long a client may take to answer one."""
+
+_PATIENCE: Final = 10_000.0
+_PATIENCE_A_SECOND: Final = 1_000.0
+"""Frames that cost us something and bring nothing (pings, settings, given up requests, empty data)
+which a client may send at once, and for how many more each second. Well-behaved ones stay far
+below; without a bound, opening and giving up requests in a loop takes a server down."""
+
+_NO_HTTP2: Final = (
+    b"HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\nupgrade: h2c\r\n"
+    b"content-type: text/plain\r\n\r\n"
+    b"This port speaks gRPC, which needs HTTP/2 from the first byte.\n"
+)
+_KEEPALIVE: Final = b"are you?"
+_LAST_CALL: Final = b"drained?"
+
+
+class Application(Protocol[H]):
+    """What is done with requests."""
+
+    def read_head(self, fields: Sequence[Field]) -> H:
+        """What a request's fields mean; the result may serve for other requests with the same."""
+
+    def open_stream(
+        self, connection: Connection[H], stream_id: int, head: H, *, ended: bool
+    ) -> Stream:
+        """A request has come, of which at least the fields are there."""
+
+    def connected(self, connection: Connection[H]) -> None:
+        """A client has come."""
+
+    def disconnected(self, connection: Connection[H]) -> None:
+        """It has gone, and so have its streams."""
+
+
+class Connection(asyncio.Protocol, Generic[H]):
+    """Reads frames as they come and hands requests to the application; writes what streams send.
+
+    Attributes:
+        streams: the requests that are open, by their number.
+        send_window: bytes that the client takes at present, on all streams together.
+        initial_window: bytes that the client takes at first on a new stream.
+        stream_window: bytes that it may send at first on a new stream.
+        table_update: has to be put before the next block of fields.
+    """
+
+    def __init__(self, application: Application[H]) -> None:
+        self.streams: dict[int, Stream] = {}
+        self.send_window = wire.DEFAULT_WINDOW
+        self.initial_window = wire.DEFAULT_WINDOW
+        self.stream_window = STREAM_WINDOW
+        self.table_update = b""
+        self._application = application
+        self._reader = FrameReader(self)
+        self._fields = FieldDecoder(application.read_head)
+        self._transport: asyncio.Transport | None = None
+        self._max_frame = wire.DEFAULT_FRAME_SIZE
+        self._receive_window = CONNECTION_WINDOW
+        self._last_stream = 0
+        self._waiting: dict[int, Stream] = {}
+        self._paused = False
+        self._draining = False
+        self._refusing = False
+        # Of the DATA frame that is coming:
+        self._data_stream: Stream | None = None
+        self._data_ends = False
+        # Of who sends:
+        self._heard = True
+        self._pinged = False
+        self._alive: asyncio.TimerHandle | None = None
+        self._patience = _PATIENCE
+        self._patience_at = time.monotonic()
+
+    # What asyncio tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say what this server takes."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._application.connected(self)
+        self.write(
+            wire.settings(
+                {
+                    wire.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+                    wire.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                    wire.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
+                    wire.MAX_HEADER_LIST_SIZE: LARGEST_LIST,
+                }
+            )
+            + wire.window_update(0, CONNECTION_WINDOW - wire.DEFAULT_WINDOW)
+        )
+        self._look_later(SILENT_SECONDS)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The client has gone, and nobody waits for its answers."""
+        if self._alive is not None:
+            self._alive.cancel()
+        for stream in list(self.streams.values()):
+            stream.abandon()
+        self._application.disconnected(self)
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as we write."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It has read most of it."""
+        self._paused = False
+        self._flush_waiting()
+
+    def data_received(self, data: bytes) -> None:
+        """Read all frames that are whole, and of the others what can be read."""
+        self._heard = True
+        try:
+            self._reader.feed(data)
+        except NotHTTP2:
+            self._turn_away()
+        except ConnectionFault as fault:
+            logger.info("a gRPC client is cut off: %s", fault)
+            self.close(fault.code, str(fault))
+        except Exception:
+            logger.exception("a gRPC connection failed")
+            self.close(Code.INTERNAL_ERROR, "the server made a mistake")
+
+    def _turn_away(self) -> None:
+        """What is no HTTP/2 is most likely a person, or a probe that was pointed at this port."""
+        self.write(_NO_HTTP2)
+        if self._transport is not None:
+            self._transport.close()
+
+    # What streams and the application do
+
+    def write(self, data: bytes) -> None:
+        """Send what is a whole number of frames."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Send what is a whole number of frames together, without putting it together."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.writelines(parts)
+
+    def headers(self, stream_id: int, block: bytes, *, ends: bool = False) -> bytes:
+        """The frames of a block of fields."""
+        if self.table_update:
+            block = self.table_update + block
+            self.table_update = b""
+        flags = wire.END_STREAM if ends else 0
+        if len(block) <= self._max_frame:
+            return wire.frame(wire.HEADERS, flags | wire.END_HEADERS, stream_id, block)
+        size = self._max_frame
+        parts = [block[at : at + size] for at in range(0, len(block), size)]
+        frames = [wire.frame(wire.HEADERS, flags, stream_id, parts[0])]
+        frames += [wire.frame(wire.CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
+        frames.append(wire.frame(wire.CONTINUATION, wire.END_HEADERS, stream_id, parts[-1]))
+        return b"".join(frames)
+
+    def room(self) -> int:
+        """Bytes that may be sent now in one frame."""
+        return 0 if self._paused else min(self.send_window, self._max_frame)
+
+    def takes(self, size: int) -> bool:
+        """Whether this many bytes may be sent now in one frame, before which none wait."""
+        return size <= self._max_frame and size <= self.send_window and not self._paused
+
+    def wait_for_room(self, stream: Stream) -> None:
+        """Have the stream flushed when more may be sent; those that wait take turns."""
+        self._waiting[stream.id] = stream
+
+    def forget(self, stream: Stream) -> None:
+        """The stream is closed."""
+        self.streams.pop(stream.id, None)
+        self._waiting.pop(stream.id, None)
+        if self._refusing and not self.streams:
+            self.close(Code.NO_ERROR)
+
+    def drain(self) -> None:
+        """Tell the client to ask no more; when what it has asked is answered, close.
+
+        It is told twice: requests that are on their way when it hears it the first time are still
+        answered (section 6.8). Those after the second time it may ask another server.
+        """
+        if not self._draining:
+            self._draining = True
+            self.write(wire.goaway(wire.LARGEST_STREAM, Code.NO_ERROR, "the server is stopping"))
+            self.write(wire.frame(wire.PING, 0, 0, _LAST_CALL))
+
+    def close(self, code: Code, text: str = "") -> None:
+        """End the connection, with what is already written."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.write(wire.goaway(self._last_stream, code, text))
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What the reader tells
+
+    def begin_data(self, stream_id: int, length: int, *, ends: bool) -> None:
+        """See that the DATA belong to a request and keep to the windows."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_known(stream_id)
+        elif stream.ended:
+            stream.refuse(Code.STREAM_CLOSED)
+            stream = None
+        self._receive_window -= length
+        if self._receive_window < CONNECTION_WINDOW // 2:
+            self.write(wire.window_update(0, CONNECTION_WINDOW - self._receive_window))
+            self._receive_window = CONNECTION_WINDOW
+        self._data_stream, self._data_ends = stream, ends
+        if stream is not None:
+            stream.receive_window -= length
+            if stream.receive_window < 0:
+                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more DATA than the window allows")
+        if not length:
+            if not ends:
+                self._be_patient()
+            self.take_data(b"", last=True)
+
+    def take_data(self, part: bytes, *, last: bool) -> None:
+        """Hand over a part of the DATA."""
+        stream = self._data_stream
+        if stream is None or stream.closed:
+            return
+        if last and self._data_ends:
+            stream.ended = True
+        elif not part:
+            return
+        stream.receive(part)
+
+    def take_block(self, stream_id: int, block: bytes, *, ends: bool) -> None:
+        """A request begins; or ends with fields, in which gRPC has nothing to say."""
+        head = self._fields.decode(block)
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            if stream.ended or not ends:
+                stream.refuse(Code.PROTOCOL_ERROR)
+            else:
+                stream.ended = True
+                stream.receive(b"")
+            return
+        if not stream_id & 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a client's streams have odd numbers")
+        if stream_id <= self._last_stream:  # closed
+            self._be_patient()
+            return
+        self._last_stream = stream_id
+        if self._refusing or len(self.streams) >= MAX_STREAMS:
+            self.write(wire.reset(stream_id, Code.REFUSED_STREAM))
+            self._be_patient()
+            return
+        opened = self._application.open_stream(self, stream_id, head, ended=ends)
+        if not opened.closed:
+            self.streams[stream_id] = opened
+
+    def take_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """All that is not a request's own."""
+        if kind == wire.WINDOW_UPDATE:
+            self._take_window(stream_id, wire.read_number(payload, "WINDOW_UPDATE"))
+        elif kind == wire.RST_STREAM:
+            self._take_reset(stream_id, payload)
+        elif kind == wire.SETTINGS:
+            self._take_settings(flags, stream_id, payload)
+        elif kind == wire.PING:
+            self._take_ping(flags, stream_id, payload)
+        elif kind == wire.PUSH_PROMISE:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "clients push nothing")
+        else:  # PRIORITY, GOAWAY, and what is not known, say nothing that matters here
+            self._be_patient()
+
+    def _take_reset(self, stream_id: int, payload: bytes) -> None:
+        wire.read_number(payload, "RST_STREAM")
+        self._check_known(stream_id)
+        self._be_patient()
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.abandon()
+
+    def _take_window(self, stream_id: int, size: int) -> None:
+        size &= wire.LARGEST_WINDOW
+        if stream_id == 0:
+            self.send_window += size
+            if not size or self.send_window > wire.LARGEST_WINDOW:
+                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window out of range")
+            self._flush_waiting()
+            return
+        self._check_known(stream_id)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        stream.send_window += size
+        if not size or stream.send_window > wire.LARGEST_WINDOW:
+            stream.refuse(Code.FLOW_CONTROL_ERROR)
+        elif stream_id in self._waiting:
+            del self._waiting[stream_id]
+            stream.flush()
+
+    def _take_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id or (flags & wire.ACK and payload):
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS of a stream, or in an answer")
+        if flags & wire.ACK:
+            return
+        self._be_patient()
+        for key, value in wire.read_settings(payload):
+            if key == wire.INITIAL_WINDOW_SIZE:
+                self._set_initial_window(value)
+            elif key == wire.MAX_FRAME_SIZE:
+                if not wire.DEFAULT_FRAME_SIZE <= value <= wire.LARGEST_FRAME_SIZE:
+                    raise ConnectionFault(Code.PROTOCOL_ERROR, f"MAX_FRAME_SIZE of {value}")
+                self._max_frame = value
+            elif key == wire.HEADER_TABLE_SIZE:
+                self.table_update = EMPTY_TABLE
+            elif key == wire.ENABLE_PUSH and value > 1:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
+        self.write(wire.frame(wire.SETTINGS, wire.ACK, 0))
+        self._flush_waiting()
+
+    def _set_initial_window(self, size: int) -> None:
+        if size > wire.LARGEST_WINDOW:
+            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window out of range")
+        for stream in self.streams.values():  # the open ones too (section 6.9.2)
+            stream.send_window += size - self.initial_window
+        self.initial_window = size
+
+    def _take_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "PING of a stream")
+        if len(payload) != len(_KEEPALIVE):
+            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes")
+        if not flags & wire.ACK:
+            self._be_patient()
+            self.write(wire.frame(wire.PING, wire.ACK, 0, payload))
+        elif payload == _LAST_CALL and self._draining and not self._refusing:
+            self._refusing = True
+            self.write(wire.goaway(self._last_stream, Code.NO_ERROR, "the server is stopping"))
+            if not self.streams:
+                self.close(Code.NO_ERROR)
+
+    def _check_known(self, stream_id: int) -> None:
+        if stream_id > self._last_stream or not stream_id & 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "about a request that was not begun")
+
+    def _flush_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for stream in waiting.values():
+            if not stream.closed:
+                stream.flush()
+
+    def _be_patient(self) -> None:
+        """Bear one frame that brings nothing.
+
+        Raises:
+            ConnectionFault: there were too many.
+        """
+        self._patience -= 1
+        if self._patience > 0:
+            return
+        now = time.monotonic()
+        self._patience = min(_PATIENCE, (now - self._patience_at) * _PATIENCE_A_SECOND)
+        self._patience_at = now
+        if self._patience < 1:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+    # Whether anybody is there
+
+    def _look_later(self, seconds: float) -> None:
+        self._alive = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        if self._heard or not self._reader.begun:
+            self._pinged = False
+            if not self._reader.begun and not self._heard and self._transport is not None:
+                self._transport.abort()
+                return
+            self._heard = False
+            self._look_later(SILENT_SECONDS)
+        elif not self._pinged:
+            self._pinged = True
+            self.write(wire.frame(wire.PING, 0, 0, _KEEPALIVE))
+            self._look_later(PING_SECONDS)
+        elif self._transport is not None:
+            logger.info("a gRPC client has vanished: it answered no ping for %g s", PING_SECONDS)
+            self._transport.abort()
