@@ -33,7 +33,14 @@ def read_request(
         InvalidRequest: the body is not `{"instances": […]}`.
         InvalidInput: its columns are not alike.
     """
-    instances = _read_body(body, signature)
+    return read_content(read_json(body), signature, bare_base64=bare_base64)
+
+
+def read_content(
+    content: Any, signature: Signature, *, bare_base64: bool = False
+) -> Batch | list[Row | OMIError]:
+    """The same of a body that has been parsed."""
+    instances = _read_instances(content, signature)
     if not bare_base64:
         batch = _as_batch(instances, signature)
         if batch is not None:
@@ -73,9 +80,8 @@ def write_response(
         raise InferenceFailed(f"{model}: output {names} {error.message}") from None
 
 
-def _read_body(body: bytes, signature: Signature) -> list[Any]:
+def _read_instances(content: Any, signature: Signature) -> list[Any]:
     """The instances, whatever form they came in."""
-    content = read_json(body)
     if isinstance(content, dict) and ("instances" in content) != ("inputs" in content):
         instances = content.get("instances", content.get("inputs"))
         if isinstance(instances, list):

@@ -68,7 +68,7 @@ class InputTensor:
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferRequest:
     """What an infer request asks for.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from omi_kserve import convert_v2
-from omi_kserve.convert_json import read_object
+from omi_kserve.convert_json import read_json
 from omi_kserve.convert_v2 import InferRequest, InputTensor, datatype_of, item_shape_of
 from omi_runtime import datatypes
 from omi_runtime.errors import InvalidInput, InvalidRequest
@@ -28,18 +28,20 @@ _ALL_BINARY: Final = "binary_data_output"
 _NO_PARAMETERS: Final[Mapping[str, Any]] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BodyRequest:
     """An infer request, and which of its outputs are to be sent in binary.
 
     Attributes:
         all_binary: what holds for outputs that are not named in `binary`.
         binary: by output name, what the request says of that output.
+        plain: it is one that `convert_plain` can answer.
     """
 
     infer: InferRequest
     all_binary: bool = False
     binary: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    plain: bool = False
 
     def is_binary(self, output: str) -> bool:
         """Whether an output is to be sent in binary."""
@@ -60,12 +62,12 @@ def read_request(body: bytes, header_length: bytes | None, signature: Signature)
         NotOffered: it asks for another of Triton's extensions.
     """
     if header_length is None:
-        return _read_json(body, None, signature)
+        return read_content(read_json(body), signature)
     length = _read_length(header_length, len(body))
     if not length:
         return _read_only_input(body, signature)
     view = memoryview(body)
-    return _read_json(view[:length], _Binary(view[length:]), signature)
+    return read_content(read_json(view[:length]), signature, _Binary(view[length:]))
 
 
 class _Binary:
@@ -101,10 +103,10 @@ def _read_length(text: bytes, size: int) -> int:
     return int(text)
 
 
-def _read_json(
-    text: bytes | memoryview, binary: _Binary | None, signature: Signature
-) -> BodyRequest:
-    content = read_object(text)
+def read_content(content: Any, signature: Signature, binary: _Binary | None = None) -> BodyRequest:
+    """The same of a body's JSON, parsed, and what follows it."""
+    if not isinstance(content, dict):
+        raise InvalidRequest("expected a JSON object")
     request_id = content.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise InvalidRequest("id: expected a string")

@@ -9,9 +9,11 @@ from fastapi import Response as FastAPIResponse
 
 from omi_kserve import convert_v1
 from omi_kserve.control import ModelName, json_response
+from omi_kserve.convert_json import read_json
+from omi_kserve.convert_plain import PlainV1
 from omi_kserve.served import check_model, not_served, served
-from omi_runtime.batch import Batch, Result
-from omi_runtime.errors import ModelNotReady, NotOffered
+from omi_runtime.batch import Batch, Result, Row
+from omi_runtime.errors import ModelNotReady, NotOffered, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.transport.http import Request, Response, check_json_media_type
@@ -28,6 +30,7 @@ class V1Routes:
     def __init__(self, handler: ModelHandler, *, bare_base64: bool = False) -> None:
         self._handler = handler
         self._bare_base64 = bare_base64
+        self._plain: PlainV1 | None = None
 
     def predict(self, request: Request) -> Awaitable[Response]:
         """POST /v1/models/{model}:predict."""
@@ -43,23 +46,32 @@ class V1Routes:
         check_json_media_type(request)
         handler = self._handler
         signature = handler.signature
-        items = await request.read(
-            convert_v1.read_request, signature, bare_base64=self._bare_base64
-        )
+        plain = self._plain
+        if plain is None or plain.signature is not signature:  # loaded again
+            plain = self._plain = PlainV1(signature, handler.settings.nan)
+        items = await request.read(self._read, plain)
         result: Result
         if isinstance(items, Batch):
             result = await handler.infer(items, wanted, request.context)
         else:
             result = await handler.infer_rows(items, wanted, request.context)
-        body = await request.write(
-            convert_v1.write_response,
-            result,
-            signature,
-            handler.name,
-            handler.settings.nan,
-            explanations=wanted.explanation,
+        return Response(200, await request.write(self._write, plain, result, wanted))
+
+    def _read(self, body: bytes, plain: PlainV1) -> Batch | list[Row | OMIError]:
+        content = read_json(body)
+        batch = None if self._bare_base64 else plain.read(content)
+        if batch is not None:
+            return batch
+        return convert_v1.read_content(content, plain.signature, bare_base64=self._bare_base64)
+
+    def _write(self, plain: PlainV1, result: Result, wanted: Wanted) -> bytes:
+        body = plain.write(result) if wanted is NOTHING_MORE else None
+        if body is not None:
+            return body
+        handler, nan = self._handler, self._handler.settings.nan
+        return convert_v1.write_response(
+            result, plain.signature, handler.name, nan, explanations=wanted.explanation
         )
-        return Response(200, body)
 
 
 def v1_router(handler: ModelHandler) -> APIRouter:
