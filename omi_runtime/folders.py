@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 _FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
@@ -43,9 +43,8 @@ class Roots:
     def __init__(self, paths: Sequence[str] = ()) -> None:
         self._paths = tuple(os.path.realpath(path) for path in paths)
 
-    @contextmanager
-    def opened(self, path: str, *, make: bool = False) -> Iterator[int]:
-        """A descriptor of the folder, to be used as `dir_fd`.
+    def open_folder(self, path: str, *, make: bool = False) -> int:
+        """A descriptor of the folder, to be used as `dir_fd`, and closed by who asked.
 
         Args:
             path: of the folder; relative to the working directory if it is not absolute.
@@ -54,17 +53,25 @@ class Roots:
         Raises:
             OSError: there is no such folder, or it lies outside of the roots.
         """
-        descriptor = self._open(path, make=make)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        if not path:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not self._paths:
+            try:
+                return os.open(path, _FOLDER)
+            except FileNotFoundError:
+                if not make:
+                    raise
+        elif ".." not in path:
+            # Mostly there are no links on the way, and then there is nothing to resolve.
+            with suppress(OSError):
+                return self._enter(path, make=False)
+        return self._enter(os.path.realpath(path), make=make)
 
     def open_file(self, folder: int, path: str, name: str) -> tuple[int, int]:
         """A descriptor of a regular file to be read, and its size in bytes.
 
         Args:
-            folder: the descriptor that `opened` gave.
+            folder: the descriptor that `open_folder` gave.
             path: of that folder, for a file that is a symbolic link.
             name: of the file.
 
@@ -82,21 +89,6 @@ class Roots:
             return _open_regular(aside, name, mode)
         finally:
             os.close(aside)
-
-    def _open(self, path: str, *, make: bool) -> int:
-        if not path:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        if not self._paths:
-            try:
-                return os.open(path, _FOLDER)
-            except FileNotFoundError:
-                if not make:
-                    raise
-        elif ".." not in path:
-            # Mostly there are no links on the way, and then there is nothing to resolve.
-            with suppress(OSError):
-                return self._enter(path, make=False)
-        return self._enter(os.path.realpath(path), make=make)
 
     def _enter(self, real: str, *, make: bool) -> int:
         """Walk to a path without links and `..` from the root that holds it."""

@@ -14,8 +14,8 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,36 +93,44 @@ class JobFiles:
         self._write_files(job, files)
 
     def _write_files(self, job: Job, files: Mapping[str, bytes]) -> None:
-        path = job.output
+        path, folder, drafts = job.output, -1, list[_Draft]()
         try:
-            with self._roots.opened(job.output, make=True) as folder, ExitStack() as drafts:
-                written = []
-                for name in sorted(files, key=RESULTS_FILE.__eq__):
-                    path = f"{job.output}/{name}"
-                    draft = drafts.enter_context(_draft(folder, name))
-                    draft.write(files[name])
-                    written.append(draft)
-                for draft in written:
-                    path = f"{job.output}/{draft.name}"
-                    draft.publish()
+            folder = self._roots.open_folder(job.output, make=True)
+            for name in sorted(files, key=RESULTS_FILE.__eq__):
+                path = f"{job.output}/{name}"
+                draft = _Draft(folder, name)
+                drafts.append(draft)
+                draft.write(files[name])
+            for draft in drafts:
+                path = f"{job.output}/{draft.name}"
+                draft.publish()
         except OSError as error:
             raise InvalidRequest(f"{path!r} cannot be written: {error.strerror}") from None
+        finally:
+            for draft in drafts:
+                draft.close()
+            if folder >= 0:
+                os.close(folder)
 
     def _read_files(self, path: str) -> dict[str, bytes | memoryview]:
         files: dict[str, bytes | memoryview] = {}
+        folder = -1
         try:
-            with self._roots.opened(path) as folder:
-                for field, names in self._inputs:
-                    found = self._read_file(folder, path, field, names)
-                    if found is not None:
-                        files[found[0]] = found[1]
-                    elif field.required:
-                        raise _missing(field, path, names)
+            folder = self._roots.open_folder(path)
+            for field, names in self._inputs:
+                found = self._read_file(folder, path, field, names)
+                if found is not None:
+                    files[found[0]] = found[1]
+                elif field.required:
+                    raise _missing(field, path, names)
         except (FileNotFoundError, NotADirectoryError):
             field, names = self._inputs[0]
             raise _missing(field, path, names) from None
         except OSError as error:
             raise InvalidRequest(f"input {path!r} cannot be read: {error.strerror}") from None
+        finally:
+            if folder >= 0:
+                os.close(folder)
         return files
 
     def _read_file(
@@ -157,8 +165,7 @@ def make_output(job: Job, roots: Roots) -> None:
         InvalidRequest: it cannot be.
     """
     try:
-        with roots.opened(job.output, make=True):
-            pass
+        os.close(roots.open_folder(job.output, make=True))
     except OSError as error:
         raise InvalidRequest(f"output {job.output!r} cannot be made: {error.strerror}") from None
 
@@ -186,22 +193,24 @@ class _Draft:
     Args:
         folder: descriptor of the output folder.
         name: what it will be called.
-        replaces: whether there is an older file of that name.
+
+    Raises:
+        OSError: it cannot be made, or there is something of that name that is no file.
     """
 
-    def __init__(self, folder: int, name: str, *, replaces: bool) -> None:
+    def __init__(self, folder: int, name: str) -> None:
         self.name = name
         self._folder = folder
-        self._replaces = replaces
+        self._replaces = check_replaceable(folder, name)
         self._temporary = ""
         self._descriptor = -1
         self._open()
 
     def write(self, data: bytes) -> None:
         """Write all of it and wait until the disk has it."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        written = os.write(self._descriptor, data)
+        while written < len(data):
+            written += os.write(self._descriptor, memoryview(data)[written:])
         os.fsync(self._descriptor)
 
     def publish(self) -> None:
@@ -262,15 +271,6 @@ class _Draft:
 
     def _rename(self, name: str) -> None:
         os.rename(name, self.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-
-
-@contextmanager
-def _draft(folder: int, name: str) -> Iterator[_Draft]:
-    draft = _Draft(folder, name, replaces=check_replaceable(folder, name))
-    try:
-        yield draft
-    finally:
-        draft.close()
 
 
 _WRITE: Final = os.O_WRONLY | os.O_CLOEXEC

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from omi_runtime.errors import ErrorCode, InternalError, OMIError
-from omi_runtime.transport.http import JSON_HEADER, RETRY_AFTER, Response, status_of
+from omi_runtime.transport.http import JSON_HEADER, JSON_ONLY, RETRY_AFTER, Response, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,8 @@ def answer(status: int, message: str, *, technical: str = "") -> Response:
     }
     if technical:
         content["technicalInformation"] = technical
-    headers = [JSON_HEADER]
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append(RETRY_AFTER)
+    busy = status == HTTPStatus.SERVICE_UNAVAILABLE
+    headers = (JSON_HEADER, RETRY_AFTER) if busy else JSON_ONLY
     return Response(status, orjson.dumps(content), headers)
 
 

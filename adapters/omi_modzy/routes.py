@@ -65,7 +65,7 @@ class ModzyRoutes:
     async def status(self, _request: Request) -> Response:
         """200 once the model has loaded; after a failed load, loads again."""
         await self._handler.become_ready()
-        return answer(200, "ready")
+        return _READY
 
     async def run(self, request: Request) -> Response:
         """One job: the files of one item in, the files of its answer out."""
@@ -79,7 +79,7 @@ class ModzyRoutes:
         row = await self._threads.run(files.read, job)
         result = await self._handler.infer_rows([row], wanted, request=request.context)
         await self._threads.run(files.write, job, result)
-        return answer(200, "success")
+        return _SUCCESS
 
     async def shutdown(self, _request: Request) -> Response:
         """202, then the process drains and exits 0."""
@@ -124,4 +124,6 @@ class _NotRouted:
         await respond(send, response)
 
 
+_READY: Final = answer(200, "ready")
+_SUCCESS: Final = answer(200, "success")
 _ROUTES: Final = "there are GET /status, POST /run and POST /shutdown"

@@ -2,12 +2,22 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from omi_runtime.folders import Roots, check_replaceable
+
+
+@contextmanager
+def opened(roots: Roots, path: str, *, make: bool = False) -> Iterator[int]:
+    folder = roots.open_folder(path, make=make)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 @pytest.fixture
@@ -20,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def names_in(roots: Roots, path: Path | str, *, make: bool = False) -> set[str]:
-    with roots.opened(str(path), make=make) as folder:
+    with opened(roots, str(path), make=make) as folder:
         return {path.name for path in Path(f"/proc/self/fd/{folder}/.").iterdir()}
 
 
@@ -102,7 +112,7 @@ def test_a_folder_that_becomes_a_link_on_the_way_is_not_followed(
 
 
 def read(roots: Roots, folder_path: Path, name: str) -> bytes:
-    with roots.opened(str(folder_path)) as folder:
+    with opened(roots, str(folder_path)) as folder:
         descriptor, size = roots.open_file(folder, str(folder_path), name)
         try:
             data = os.read(descriptor, size + 1)
@@ -148,7 +158,7 @@ def test_what_is_no_file_is_neither_opened_nor_replaced(kind: str, root: Path) -
     make_odd(root / "odd", kind)
     with pytest.raises(OSError, match=f"it is {kind}, not a file"):
         read(Roots(), root, "odd")
-    with Roots().opened(str(root)) as folder:
+    with opened(Roots(), str(root)) as folder:
         what = "a symbolic link" if kind == "a device" else kind
         with pytest.raises(OSError, match=f"it is {what}, not a file"):
             check_replaceable(folder, "odd")
@@ -166,7 +176,7 @@ def test_a_file_that_becomes_a_fifo_is_not_waited_for(
         os.mkfifo(root / "file")
         return seen
 
-    with Roots().opened(str(root)) as folder:
+    with opened(Roots(), str(root)) as folder:
         monkeypatch.setattr(os, "stat", look_and_swap)
         with pytest.raises(OSError, match="it is a FIFO"):
             Roots().open_file(folder, str(root), "file")
