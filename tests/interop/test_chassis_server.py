@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,27 @@ def test_from_the_command_line(serve: Any) -> None:
         assert done.out == '{"data": {"result": 42, "explanation": null, "drift": null}}\n'
         failed = process.run(*command, "--input", "number=13", seconds=PATIENCE)
         assert (failed.code, failed.err) == (1, "omi: thirteen is refused\n")
+
+
+KNOWN = {"omi.run.first", "omi.status.summary", "omi.run.malformed", "omi.health.service"}
+"""What its server breaks whatever the model: it takes no Run before a Status, and so on."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "further"),
+    [
+        ("single", {"omi.run.success"}),  # it says success of an item with an error
+        ("batch", {"omi.run.count", "omi.run.missing", "omi.run.flags"}),  # it loses whole batches
+    ],
+)
+def test_its_faults_are_found(serve: Any, kind: str, further: set[str]) -> None:
+    with process.reserved_port() as port:
+        server = serve(kind, port)
+        server.wait_for_log("Serving on")
+        command = (process.OMI, "check", "server", f"grpc://127.0.0.1:{port}", "--interface=omi")
+        done = process.run(*command, "--json", "--shutdown", seconds=PATIENCE)
+        assert done.code == 1, done
+        rows = json.loads(done.out)["rows"]
+        broken = {row["id"] for row in rows if row["outcome"] == "failed"}
+        assert broken == KNOWN | further
+        assert server.wait(PATIENCE) != 0
