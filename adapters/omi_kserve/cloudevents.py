@@ -114,6 +114,9 @@ class _Data:
     async def whole(self) -> bytes:
         return self.body
 
+    def forget(self) -> None:
+        self.body = b""
+
 
 def _check(attributes: Mapping[str, Any], prefix: str) -> None:
     for name in _REQUIRED:

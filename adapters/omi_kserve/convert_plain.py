@@ -110,11 +110,12 @@ class PlainV2:
         written = []
         for name, head in self._outputs:
             column = result.columns[name]
-            flat = column.reshape(-1) if isinstance(column, np.ndarray) else column
-            data = _json(flat, self._nan)
+            if not isinstance(column, np.ndarray):
+                return None
+            data = _json(column.reshape(-1), self._nan)
             if data is None:
                 return None
-            written.append(b'%b%b,"data":%b}' % (head, orjson.dumps(np.shape(column)), data))
+            written.append(b'%b%b,"data":%b}' % (head, orjson.dumps(column.shape), data))
         named = b"" if request.id is None else b',"id":%b' % orjson.dumps(request.id)
         return b'%b%b,"outputs":[%b]}' % (self._head, named, b",".join(written))
 

@@ -140,6 +140,10 @@ class Exchange:
         assert self.body is not None, "it has arrived"
         return self.body
 
+    def forget(self) -> None:
+        """Nobody asks for the body again: it is not to take memory any longer."""
+        self.body, self.parts = b"", []
+
     # --- the answer ---
 
     def respond(self, response: Response, request_id: str = "") -> int:

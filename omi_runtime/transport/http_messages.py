@@ -62,6 +62,9 @@ class Incoming(Protocol):
     async def whole(self) -> bytes:
         """All of it, as soon as it is there."""
 
+    def forget(self) -> None:
+        """Nobody asks for it again: it is not to take memory any longer."""
+
 
 class Request:
     """One HTTP request, as the dispatcher hands it to a route.
@@ -152,6 +155,7 @@ class Request:
         else:
             self.size = len(body)
         if len(body) >= LARGE_BYTES:
+            self._incoming.forget()
             return await asyncio.to_thread(parse, body, *arguments, **named)
         return parse(body, *arguments, **named)
 

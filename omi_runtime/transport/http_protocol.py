@@ -373,6 +373,7 @@ class HTTPProtocol(asyncio.Protocol):
     def answered(self, exchange: Exchange) -> None:
         """The answer to what was under way is complete: on to the next request."""
         self._exchange = None
+        exchange.forget()  # an idle connection knows its last request until the next one comes
         if not exchange.keep_alive:
             self._refused = True  # whatever else has come, or comes
             self._waiting.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -28,6 +29,7 @@ from omi_runtime.transport.http import (
     StreamingResponse,
     respond,
 )
+from omi_runtime.transport.http_exchange import Exchange
 from omi_runtime.transport.http_messages import LARGE_BYTES
 from omi_runtime.transport.http_server import HTTPServer
 
@@ -515,3 +517,14 @@ async def test_a_stop_closes_with_the_next_answer() -> None:
         assert (status, headers["connection"], body) == (200, "close", b"x")
         assert await client.reader.read() == b""
         await stopping
+
+
+async def test_an_idle_connection_holds_no_body() -> None:
+    async with serving(max_request_bytes=2**20) as served, connected(served) as client:
+        body = b"x" * 2**20
+        await client.say(post("echo", body))
+        assert (await client.answer())[2] == body
+        gc.collect()
+        (exchange,) = [one for one in gc.get_objects() if isinstance(one, Exchange)]
+        assert not exchange.body
+        assert not exchange.parts
