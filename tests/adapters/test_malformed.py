@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corpus import BODIES
 from fuzzing import bounded
 from golden_files import Answer, read, send, to_bytes
 from golden_servers import Serve, Server
@@ -154,6 +155,15 @@ V1_DEEP = {
 def test_v1_deep(what: str, server: Server) -> None:
     path = f"/v1/models/{server.name}:predict"
     assert_told(send(server.address, "POST", path, V1_DEEP[what]), "predictions")
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_known_to_be_hard(what: str, server: Server) -> None:
+    for path, key in (
+        (f"v1/models/{server.name}:predict", "predictions"),
+        (f"v2/models/{server.name}/infer", "outputs"),
+    ):
+        assert_told(send(server.address, "POST", f"/{path}", BODIES[what]), key)
 
 
 sizes = st.integers(-2, 4) | st.sampled_from([2**31, 2**32, 2**63 - 1, 2**63, 2**64]) | values
@@ -374,6 +384,13 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "in").mkdir()
     (directory / "in" / "text").write_bytes(b"a")
     return directory
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_run_known_to_be_hard(what: str, words: Server) -> None:
+    answer = send(words.address, "POST", "/run", BODIES[what])
+    assert answer.json()["statusCode"] == answer.status
+    assert answer.status in (400, 415, 422)
 
 
 # Strings are only ever names inside of the directory, or what cannot be one.

@@ -8,12 +8,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
-from clients import KServeV1Client, process, until
+from clients import KServeV1Client, OMIClient, process, until
 
 CALLERS: Final = 8
 BODY: Final = b'{"instances":[0.0]}'
@@ -21,6 +21,9 @@ REQUEST: Final = (
     b"POST /v1/models/who:predict HTTP/1.1\r\nhost: here\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS: Final = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What a client of HTTP/2 says first, with no setting (RFC 9113, 3.4)."""
 
 
 class Connection(NamedTuple):
@@ -124,6 +127,26 @@ def test_only_what_a_killed_worker_has_accepted_is_lost(crew: Any) -> None:
     assert set(early.answers) >= {victim, survivor}
     assert set(late.answers) == crew.pids
     until(lambda: descriptors(survivor) == before, "the place is its own worker's again")
+
+
+def test_who_waits_in_the_queue_is_answered_over_grpc_too(crew: Any) -> None:
+    """With the frame that HTTP/2 begins with: gRPC's clients have a patience of their own."""
+    crew = crew("omi")
+    victim, _ = crew.wait_until_ready(2)
+    port = OMIClient.port_of(crew.server)
+    os.kill(victim, signal.SIGSTOP)
+    until(lambda: state(victim) == "T", "it takes no connection any more")
+    with ExitStack() as stack:
+        callers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), process.PATIENCE))
+            for _ in range(4 * CALLERS)
+        ]
+        for caller in callers:
+            caller.sendall(PREFACE + SETTINGS)
+        assert not all(connection.accepted for connection in connections(port)), "some are queued"
+        os.kill(victim, signal.SIGKILL)
+        for caller in callers:
+            assert caller.recv(9)[3] == 4, "the server's own settings"
 
 
 def test_nothing_is_lost_when_a_worker_is_told_to_go(crew: Any) -> None:
