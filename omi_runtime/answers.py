@@ -22,18 +22,30 @@ from omi_runtime.signature import Field, Json, Signature, Tensor, Text
 
 def read_columns(answer: Any, signature: Signature, n: int, nan: NanPolicy) -> dict[str, Column]:
     """The output columns of an answer that holds a column of n for every output."""
-    return {
-        field.name: read_column(field, _member(answer, field, signature), n, nan)
-        for field in signature.outputs
-    }
+    columns: dict[str, Column] = {}
+    for field in signature.outputs:
+        column = answer if signature.bare else _member(answer, field, signature)
+        if (
+            type(column) is np.ndarray
+            and column.shape[:1] == (n,)
+            and (column.dtype, column.shape[1:]) == field.as_declared
+        ):
+            columns[field.name] = column.copy()  # the author's own: see `_own`
+        else:
+            columns[field.name] = read_column(field, column, n, nan)
+    return columns
 
 
 def read_item(answer: Any, signature: Signature, nan: NanPolicy) -> dict[str, Column]:
     """The output columns, of one row, of an answer about a single item."""
-    return {
-        field.name: read_column(field, _lift(field, _member(answer, field, signature)), 1, nan)
-        for field in signature.outputs
-    }
+    columns: dict[str, Column] = {}
+    for field in signature.outputs:
+        value = answer if signature.bare else _member(answer, field, signature)
+        if type(value) is np.ndarray and (value.dtype, value.shape) == field.as_declared:
+            columns[field.name] = value[None].copy()
+        else:
+            columns[field.name] = read_column(field, _lift(field, value), 1, nan)
+    return columns
 
 
 def split_answer(answer: Any, n: int) -> list[Any]:
@@ -92,8 +104,6 @@ _BYTES_LIKE = (bytes, bytearray, memoryview)
 
 
 def _member(answer: Any, field: Field, signature: Signature) -> Any:
-    if signature.bare:
-        return answer
     members = _as_mapping(answer)
     if members is None:
         if len(signature.outputs) == 1:

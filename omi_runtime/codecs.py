@@ -17,9 +17,12 @@ import csv
 import io
 import math
 import mimetypes
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import orjson
 from numpy.lib import format as npy
 
 from omi_runtime import datatypes
@@ -80,6 +83,28 @@ def decode(field: Field, media_type: str | None, data: Buffer) -> Any:
         raise InvalidInput(f"{field.name}: {error.message}") from None
     accepted = ", ".join(_DECODERS)
     raise UnsupportedMediaType(f"{field.name}: {media_type} is not read; send one of {accepted}")
+
+
+def decoder(field: Field, media_type: str | None) -> Callable[[Buffer], Any]:
+    """`decode` for one field and media type, made once for many items.
+
+    JSON of a tensor whose shape is known, which nearly every small item is, takes two calls in
+    place of six.
+    """
+    decode_any = partial(decode, field, media_type)
+    marker = field.marker
+    if not isinstance(marker, Tensor) or media_type not in (None, JSON) or -1 in marker.shape:
+        return decode_any
+    datatype, shape = marker.datatype, marker.shape
+
+    def decode_tensor(data: Buffer) -> Any:
+        try:
+            array = datatypes.from_json(orjson.loads(data), datatype)
+        except (orjson.JSONDecodeError, InvalidInput):
+            return decode_any(data)  # which has the words for what is wrong
+        return array if array.shape == shape else decode_any(data)
+
+    return decode_tensor
 
 
 def from_jsonable(field: Field, value: Any) -> Any:

@@ -19,9 +19,10 @@ from typing import Any, Final, TypeVar
 
 from omi_runtime.batch import Batch, Result
 from omi_runtime.errors import InternalError, OMIError, Overloaded
+from omi_runtime.failures import log_failures
 from omi_runtime.jobs import Call, Chunk, Job, Lines
 from omi_runtime.request import WORKED_ON
-from omi_runtime.runner import Wanted, log_failures
+from omi_runtime.runner import Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Crew:
             if isinstance(task, Call):
                 self._called_last = True
                 self._run_call(task)
-            elif task:
+            elif task.jobs:
                 self._run_chunk(task)
             task = _STOP  # an idle thread is not to hold memory, nor a model that is unloaded
 
@@ -162,26 +163,20 @@ class Crew:
         assert self._run is not None, "configure comes before the first job"
         begin = time.monotonic()
         try:
-            merged = Batch.merge(
-                [
-                    batch if stop - start == batch.n else batch.slice(start, stop)
-                    for _, batch, start, stop in chunk
-                ]
-            )
-            WORKED_ON.set([job.request for job, _, _, _ in chunk])
-            result = self._run_here(self._run, merged, chunk[0][0].wanted)
+            merged = Batch.merge(chunk.batches)
+            WORKED_ON.set(chunk.requests)
+            result = self._run_here(self._run, merged, chunk.jobs[0][0].wanted)
             if result.errors or result.explanation is not None or result.drift is not None:
                 _log_failures(chunk, result)
         except MemoryError:
-            logger.error("no memory for a batch of %d requests", len(chunk))  # noqa: TRY400 - no traceback
-            rows = sum(stop - start for _, _, start, stop in chunk)
-            result = Result.failed([Overloaded("out of memory; try again later")] * rows)
+            logger.error("no memory for a batch of %d requests", len(chunk.jobs))  # noqa: TRY400 - no traceback
+            told = Overloaded("out of memory; try again later")
+            result = Result.failed([told] * sum(chunk.sizes))
         except BaseException:
             # The runner turns an author's exceptions into item errors: this is a bug, or a
             # SystemExit raised by the model. The thread must live on, and the callers be answered.
-            logger.exception("a batch of %d items ended unexpectedly", len(chunk))
-            rows = sum(stop - start for _, _, start, stop in chunk)
-            result = Result.failed([InternalError()] * rows)
+            logger.exception("a batch of %d requests ended unexpectedly", len(chunk.jobs))
+            result = Result.failed([InternalError()] * sum(chunk.sizes))
         self._post(self._deliver, chunk, result, begin)
 
     def _run_here(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -204,10 +199,10 @@ def _log_failures(chunk: Chunk, result: Result) -> None:
     """On the model's thread, each under the id of the request that it is about."""
     extras = [column for column in (result.explanation, result.drift) if column is not None]
     offset = 0
-    for job, _, start, stop in chunk:
-        rows = range(offset, offset + stop - start)
+    for request, size in zip(chunk.requests, chunk.sizes, strict=True):
+        rows = range(offset, offset + size)
         offset = rows.stop
-        WORKED_ON.set([job.request])
+        WORKED_ON.set([request])
         log_failures(result.errors[row] for row in rows if row in result.errors)
         for column in extras:
             log_failures(column[row] for row in rows if isinstance(column[row], OMIError))

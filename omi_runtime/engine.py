@@ -221,8 +221,7 @@ class Engine:
         timings = result.timings or Timings()
         waits: list[float] = []
         whole = 0
-        parts = result.split([stop - start for _, _, start, stop in chunk])
-        for (job, _, start, stop), part in zip(chunk, parts, strict=True):
+        for (job, start, stop), part in zip(chunk.jobs, result.split(chunk.sizes), strict=True):
             if not start:
                 waits.append(begin - job.admitted)
             answer: Result | None = part

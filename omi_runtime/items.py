@@ -12,7 +12,7 @@ only Bytes. The form is Modzy's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,10 +31,10 @@ Item = Mapping[str, bytes | memoryview]
 """An item's files by name; a large one may be a view of a file mapped into memory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Key:
     field: Field
-    media_type: str | None
+    decode: Callable[[codecs.Buffer], Any]
 
 
 class ItemCodec:
@@ -53,11 +53,13 @@ class ItemCodec:
         self._keys: dict[str, _Key] = {}
         for field in signature.inputs:
             for extension, media_type in codecs.media_types(field).items():
-                self._keys.setdefault(field.name + extension, _Key(field, media_type))
+                key = _Key(field, codecs.decoder(field, media_type))
+                self._keys.setdefault(field.name + extension, key)
         for field in signature.inputs:  # an exact name wins over another's name with an extension
-            self._keys[field.name] = _Key(field, None)
+            self._keys[field.name] = _Key(field, codecs.decoder(field, None))
         self._files = [f for f in signature.outputs if isinstance(f.marker, Bytes)]
         self._results = [f for f in signature.outputs if not isinstance(f.marker, Bytes)]
+        self._only = self._results[0] if len(signature.outputs) == 1 and self._results else None
 
     @property
     def output_files(self) -> list[str]:
@@ -74,13 +76,14 @@ class ItemCodec:
         """One item's values by input name, or the error that it is answered with."""
         row: dict[str, Any] = {}
         try:
-            for name, data in item.items():
+            for name in item:  # not by items(), which protobuf's maps have in Python
                 key = self._keys.get(name)
                 if key is None:
                     continue
-                if key.field.name in row:
-                    raise InvalidInput(f"{key.field.name}: given twice, once as {name!r}")
-                row[key.field.name] = codecs.decode(key.field, key.media_type, data)
+                field = key.field.name
+                if field in row:
+                    raise InvalidInput(f"{field}: given twice, once as {name!r}")
+                row[field] = key.decode(item[name])
             for name in self.signature.required_names:
                 if name not in row:
                     raise self._missing(name, item)
@@ -107,30 +110,27 @@ class ItemCodec:
             return error
 
     def _results_json(self, result: Result, row: int) -> bytes:
-        # Each part is encoded on its own: in one document with an absent explanation's null, every
-        # result would have to be searched for the NaN that such a null might stand for.
-        answer = self._result_json(result, row)
-        if result.explanation is None and result.drift is None:
-            return b'{"data":{"result":%b,"explanation":null,"drift":null}}' % answer
-        explanation = extra(result.explanation, row)
-        drift = extra(result.drift, row)
-        return b'{"data":{"result":%b,"explanation":%b,"drift":%b}}' % (answer, explanation, drift)
-
-    def _result_json(self, result: Result, row: int) -> bytes:
-        answer: Any = None
-        if self._results and len(self.signature.outputs) == 1:
-            (field,) = self._results
-            answer = codecs.jsonable_item(field, result.columns[field.name][row])
-        elif self._results:
+        if self._only is not None:
+            answer: Any = result.columns[self._only.name][row]
+            if self._only.as_declared is None:  # else they are numbers, and the encoder's own
+                answer = codecs.jsonable_item(self._only, answer)
+        else:
             answer = {
                 field.name: codecs.jsonable_item(field, result.columns[field.name][row])
                 for field in self._results
-            }
+            } or None
         try:
-            return jsontext.dump_json(answer, self._nan)
+            text = jsontext.dump_json(answer, self._nan)
         except InferenceFailed as error:
             names = ", ".join(repr(field.name) for field in self._results)
             raise InferenceFailed(f"{self._model}: output {names} {error.message}") from None
+        # Each part is encoded on its own: in one document with an absent explanation's null, every
+        # result would have to be searched for the NaN that such a null might stand for.
+        if result.explanation is None and result.drift is None:
+            return b'{"data":{"result":%b,"explanation":null,"drift":null}}' % text
+        explanation = extra(result.explanation, row)
+        drift = extra(result.drift, row)
+        return b'{"data":{"result":%b,"explanation":%b,"drift":%b}}' % (text, explanation, drift)
 
     def _file(self, result: Result, field: Field, row: int) -> bytes:
         value = result.columns[field.name][row]

@@ -75,9 +75,23 @@ class Call(NamedTuple):
     deadline: float = math.inf
 
 
-Chunk = list[tuple[Job, Batch, int, int]]
-"""Jobs, their batches, and from which row to which. Plain tuples: a NamedTuple takes several times
-as long to make, and there is one for every request."""
+class Chunk:
+    """What goes to the model at once: rows of some jobs, in order. Lists of the same length.
+
+    Attributes:
+        jobs: each with from which of its rows, and to which.
+        sizes: how many rows that is.
+        batches: the rows themselves.
+        requests: for whom.
+    """
+
+    __slots__ = ("batches", "jobs", "requests", "sizes")
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Job, int, int]] = []
+        self.sizes: list[int] = []
+        self.batches: list[Batch] = []
+        self.requests: list[RequestContext] = []
 
 
 class Lines:
@@ -112,17 +126,21 @@ class Lines:
         now = time.monotonic()
         key = next(iter(self.by_key))
         line = self.by_key.pop(key)
-        chunk: Chunk = []
+        chunk = Chunk()
         for _ in range(len(line)):
             job = line.popleft()
             batch = job.batch
             if batch is None or job.deadline <= now or job.future.done():
                 continue
             start = job.taken
-            job.taken = min(start + room, job.n)
-            chunk.append((job, batch, start, job.taken))
-            room -= job.taken - start
-            if job.taken < job.n:
+            stop = job.taken = min(start + room, job.n)
+            size = stop - start
+            chunk.jobs.append((job, start, stop))
+            chunk.sizes.append(size)
+            chunk.batches.append(batch if size == job.n else batch.slice(start, stop))
+            chunk.requests.append(job.request)
+            room -= size
+            if stop < job.n:
                 line.append(job)
             if not room:
                 break

@@ -122,6 +122,11 @@ class ModelKeeper:
         return self._intake.signature
 
     @property
+    def signature_if_loaded(self) -> Signature | None:
+        """The same, or None without a loaded model."""
+        return None if self._intake is None else self._intake.signature
+
+    @property
     def explains(self) -> bool:
         """Whether the model has an `explain`."""
         return hasattr(self._model, "explain")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, NamedTuple
@@ -17,9 +17,9 @@ import numpy as np
 
 from omi_runtime import answers
 from omi_runtime.batch import Batch, Column, Result, group_rows
-from omi_runtime.errors import InferenceFailed, OMIError, Overloaded
+from omi_runtime.errors import InferenceFailed, OMIError
+from omi_runtime.failures import Failures, log_failures
 from omi_runtime.jsontext import NanPolicy
-from omi_runtime.memory import is_out_of_memory
 from omi_runtime.model import Model
 from omi_runtime.signature import Signature
 from omi_runtime.timings import Timings
@@ -64,7 +64,8 @@ class Runner:
     ) -> None:
         self._model = model
         self._signature = signature
-        self._rules = rules
+        self._nan = rules.nan
+        self._failures = Failures(model.name, detailed=rules.detailed_errors)
         self._loop = loop
         self._preprocess = getattr(model, "preprocess", None)
         self._postprocess = getattr(model, "postprocess", None)
@@ -72,6 +73,7 @@ class Runner:
             field.validate is not None for field in signature.inputs
         )
         self._parameters = {field.name: field.parameter for field in signature.inputs}
+        self._renames = any(field.name != field.parameter for field in signature.inputs)
         self._scalars = {
             field.parameter for field in signature.inputs if field.python_type in (bool, int, float)
         }
@@ -80,8 +82,10 @@ class Runner:
         """Predict a uniform batch of at most `max_batch_size`: one answer or error per item."""
         timings = Timings()
         if not self._prepared_by_row:
-            columns = {self._parameters[name]: column for name, column in batch.columns.items()}
-            result = self._predict(Batch(columns, batch.n), wanted, timings)
+            if self._renames:
+                columns = {self._parameters[name]: column for name, column in batch.columns.items()}
+                batch = Batch(columns, batch.n)
+            result = self._predict(batch, wanted, timings)
         else:
             _protect(batch)
             parts, errors = group_rows([self._prepare(row, timings) for row in batch.rows()])
@@ -107,7 +111,7 @@ class Runner:
             for columns in self._values(self._predict_keywords(prepared), timings):
                 yield Result(columns, 1, timings=timings.take())
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
-            told = self._as_error(error)
+            told = self._failures.told(error)
             log_failures([told])
             raise told from None
 
@@ -123,12 +127,12 @@ class Runner:
                 return keywords
             prepared = self._preprocess(**self._item_keywords(keywords))
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
-            return self._as_error(error)
+            return self._failures.told(error)
         finally:
             timings.preprocess += perf_counter() - begin
         if isinstance(prepared, Mapping):
             return prepared
-        return self._as_error(
+        return self._failures.told(
             InferenceFailed(
                 f"preprocess answered {type(prepared).__name__}, expected a mapping of predict's "
                 "parameters"
@@ -157,7 +161,7 @@ class Runner:
                 )
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
             if batch.n == 1:
-                return Result.failed([self._as_error(error)])
+                return Result.failed([self._failures.told(error)])
             logger.debug("a batch of %d failed, retrying item by item: %r", batch.n, error)
             return Result.assemble(
                 batch.n,
@@ -166,7 +170,8 @@ class Runner:
                     for i in range(batch.n)
                 ],
             )
-        self._add_extras(result, batch.columns, wanted, timings)
+        if wanted is not NOTHING_MORE:
+            self._add_extras(result, batch.columns, wanted, timings)
         return result
 
     def _predict_item(self, row: dict[str, Any], wanted: Wanted, timings: Timings) -> Result:
@@ -181,14 +186,17 @@ class Runner:
                 answer = self._call_predict(keywords, timings)
                 result = Result(self._read_item(answer, timings), 1)
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
-            return Result.failed([self._as_error(error)])
-        self._add_extras(result, keywords, wanted, timings)
+            return Result.failed([self._failures.told(error)])
+        if wanted is not NOTHING_MORE:
+            self._add_extras(result, keywords, wanted, timings)
         return result
 
     def _call_predict(self, keywords: Mapping[str, Any], timings: Timings) -> Any:
         begin = perf_counter()
         try:
-            return self._finish(self._model.predict(**keywords))
+            answer = self._model.predict(**keywords)
+            # What inspect.isawaitable asks too, which takes as long as a small prediction.
+            return self._finish(answer) if hasattr(answer, "__await__") else answer
         finally:
             timings.predict += perf_counter() - begin
 
@@ -204,7 +212,7 @@ class Runner:
         try:
             return Result(self._read_item(self._call_postprocess(raw, timings), timings), 1)
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
-            return Result.failed([self._as_error(error)])
+            return Result.failed([self._failures.told(error)])
 
     def _call_postprocess(self, raw: Any, timings: Timings) -> Any:
         assert self._postprocess is not None
@@ -219,14 +227,14 @@ class Runner:
     def _read_columns(self, answer: Any, n: int, timings: Timings) -> dict[str, Column]:
         begin = perf_counter()
         try:
-            return answers.read_columns(answer, self._signature, n, self._rules.nan)
+            return answers.read_columns(answer, self._signature, n, self._nan)
         finally:
             timings.formatting += perf_counter() - begin
 
     def _read_item(self, answer: Any, timings: Timings) -> dict[str, Column]:
         begin = perf_counter()
         try:
-            return answers.read_item(answer, self._signature, self._rules.nan)
+            return answers.read_item(answer, self._signature, self._nan)
         finally:
             timings.formatting += perf_counter() - begin
 
@@ -245,8 +253,6 @@ class Runner:
         self, result: Result, keywords: Mapping[str, Any], wanted: Wanted, timings: Timings
     ) -> None:
         """Explanation and drift; their failure never fails the prediction."""
-        if wanted is NOTHING_MORE:
-            return
         begin = perf_counter()
         if wanted.explanation and hasattr(self._model, "explain"):
             result.explanation = self._extra(self._model.explain, keywords, result.n)
@@ -259,16 +265,15 @@ class Runner:
         try:
             answer = self._finish(method(**keywords))
             column = answer if self._model.max_batch_size > 1 else [answer]
-            return answers.read_extra(column, n, label, self._rules.nan)
+            return answers.read_extra(column, n, label, self._nan)
         except Exception as error:  # noqa: BLE001 - whatever an author's code raises
             if n == 1:
-                return [self._as_error(error)]
+                return [self._failures.told(error)]
             batch = Batch(dict(keywords), n)
             return [self._extra(method, batch.slice(i, i + 1).columns, 1)[0] for i in range(n)]
 
     def _finish(self, answer: Any) -> Any:
         """An author's answer; of a coroutine, what it comes to on the event loop."""
-        # What inspect.isawaitable asks too, which takes as long as a small prediction.
         if not hasattr(answer, "__await__"):
             return answer
 
@@ -290,40 +295,6 @@ class Runner:
         finally:
             if hasattr(values, "aclose"):
                 self._finish(values.aclose())
-
-    def _as_error(self, error: Exception) -> OMIError:
-        """The error to answer with; what it is about, for `log_failures`, is its cause."""
-        if isinstance(error, OMIError) and not isinstance(error, InferenceFailed):
-            return error
-        if is_out_of_memory(error):
-            told: OMIError = Overloaded(f"{self._model.name}: out of memory; try again later")
-        elif isinstance(error, InferenceFailed):
-            told = self._failed(error.message)
-        else:
-            told = self._failed(f"{type(error).__name__}: {error}")
-        told.__cause__ = error
-        return told
-
-    def _failed(self, message: str) -> InferenceFailed:
-        if not self._rules.detailed_errors:
-            return InferenceFailed(
-                f"{self._model.name}: the model failed; the server's log has the details"
-            )
-        return InferenceFailed(f"{self._model.name}: {message}")
-
-
-def log_failures(errors: Iterable[OMIError]) -> None:
-    """Write down what an author's code raised, with its traceback, or answered wrongly."""
-    for error in errors:
-        if not isinstance(error, InferenceFailed | Overloaded):
-            continue  # a refusal is the caller's matter
-        cause, error.__cause__ = error.__cause__, None  # which holds on to all that was at work
-        if isinstance(cause, InferenceFailed):
-            logger.error("the model failed: %s", cause.message)
-        elif isinstance(error, Overloaded) and cause is not None:
-            logger.error("the model ran out of memory: %s", type(cause).__name__)
-        elif cause is not None:
-            logger.error("the model raised", exc_info=cause)
 
 
 def _protect(batch: Batch) -> None:

@@ -162,6 +162,17 @@ class Field:
         return validate
 
     @cached_property
+    def as_declared(self) -> Any:
+        """Dtype and item shape of a tensor's column that is taken as it is; None of all else.
+
+        A variable dimension has to be looked at, as have elements of BYTES; BF16 is rounded.
+        """
+        marker = self.marker
+        if not isinstance(marker, Tensor) or marker.datatype in ("BYTES", "BF16"):
+            return None
+        return None if -1 in marker.shape else (DTYPES[marker.datatype], marker.shape)
+
+    @cached_property
     def to_jsonable(self) -> Callable[[Any], Any] | None:
         """Turns the author's object into plain JSON values, or None where it is plain already."""
         if not isinstance(self.marker, Json) or self.python_type is Any:

@@ -9,16 +9,10 @@ from typing import Final
 from omi_grpc._pb import model_pb2 as pb
 from omi_runtime.card import ModelCard
 from omi_runtime.errors import ErrorCode, OMIError
-from omi_runtime.items import ERROR_FILE, Item
+from omi_runtime.items import ERROR_FILE
 
 FAILED_ITEM: Final = "Failed to process model input. "
 _NOT_INITIALIZED: Final = "Model has not been initialized for inference."
-
-
-def item_from_message(message: pb.InputItem) -> Item:
-    """An item's files as a plain dict: a protobuf map would invent a value for a missing key."""
-    files = message.input
-    return {name: files[name] for name in files}
 
 
 def run_response(

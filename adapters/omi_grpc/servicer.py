@@ -66,8 +66,10 @@ class ModzyModelServicer:
     async def run(self, request: pb.RunRequest, call: Call) -> pb.RunResponse:
         """One output for each input, in order; what concerns one item is told in that item."""
         try:
-            codec = self._item_codec(await self._handler.loaded(call.context))
-            rows = [codec.decode(convert.item_from_message(item)) for item in request.inputs]
+            signature = self._handler.signature_if_loaded
+            codec = self._item_codec(signature or await self._handler.loaded(call.context))
+            # An item's map invents a value for a missing key; the codec asks only for what it has.
+            rows = [codec.decode(item.input) for item in request.inputs]
             result = await self._handler.infer_rows(rows, _wanted(request), call.context)
             return convert.run_response(codec.encode(result))
         except Exception as error:  # noqa: BLE001 - N inputs get N outputs, whatever happens

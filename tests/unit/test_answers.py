@@ -144,6 +144,29 @@ def test_bytes_and_text_are_made_plain() -> None:
     assert one(Text(), "ab") == ["ab"]
 
 
+@pytest.mark.parametrize("marker", [Tensor("FP32", [2]), Tensor("FP32", [-1])], ids=repr)
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_of_the_authors_is_copied_as_it_is(marker: Tensor, dtype: str, order: Any) -> None:
+    signature = Signature((), (field(marker),), bare=True)
+    answer = np.array([[1, 2], [3, 4], [5, 6]], dtype, order=order)
+    columns = answers.read_columns(answer, signature, 3, ERROR)
+    (item,) = (answers.read_item(row, signature, ERROR)["output"] for row in answer[1:2])
+    kept = answer.tolist()
+    answer[:] = 0  # as a model does that uses its array again
+    for column, expected in ((columns["output"], kept), (item, kept[1:2])):
+        assert isinstance(column, np.ndarray)
+        assert column.dtype == "<f4"
+        assert column.tolist() == expected
+
+
+@pytest.mark.parametrize("n", [0, 2, 4])
+def test_an_array_of_too_few_or_too_many_rows_is_refused(n: int) -> None:
+    signature = Signature((), (field(Tensor("FP32", [2])),), bare=True)
+    with pytest.raises(InferenceFailed, match="output 'output' has 3 rows, expected"):
+        answers.read_columns(np.zeros((3, 2), "<f4"), signature, n, ERROR)
+
+
 # --- JSON ---
 
 

@@ -70,6 +70,8 @@ def test_json_there_and_back(data: st.DataObject) -> None:
         declared = field(Tensor(datatype, (*[-1] * (array.ndim - len(after)), *after)))
     same(codecs.decode(declared, "application/json", text), array)
     same(codecs.decode(declared, None, text), array)
+    same(codecs.decoder(declared, "application/json")(text), array)
+    same(codecs.decoder(declared, None)(text), array)
     same(codecs.from_jsonable(declared, orjson.loads(text)), array)
 
 
@@ -209,12 +211,20 @@ def test_whatever_bytes_come_the_answer_is_a_value_or_an_error_of_ours(
             seed[data.draw(st.integers(0, len(seed) - 1))] = data.draw(st.integers(0, 255))
     markers = [Tensor(datatype, array.shape), Tensor(datatype, [-1] * 2), Text(), Json(), Bytes()]
     for marker in markers:
+        made_before = codecs.decoder(field(marker), media_type)
         try:
             value = codecs.decode(field(marker), media_type, bytes(seed))
         except OMIError as error:
             assert type(error) in (InvalidInput, UnsupportedMediaType)  # noqa: PT017
+            with pytest.raises(type(error)) as refusal:
+                made_before(bytes(seed))
+            said, again = (e.message.partition(" at 0x")[0] for e in (error, refusal.value))
+            assert said == again  # but for what numpy says of an object that it has met
         else:
             assert not isinstance(marker, Tensor) or marker.accepts_shape(value.shape)
+            again = made_before(bytes(seed))
+            assert type(again) is type(value)
+            np.testing.assert_array_equal(np.asarray(again), np.asarray(value))
 
 
 def test_the_extensions_of_each_kind_of_field() -> None:
