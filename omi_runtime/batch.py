@@ -134,21 +134,19 @@ class Result:
     def split(self, sizes: Sequence[int]) -> list[Result]:
         """The answers to so many items after one another; together they are all. Arrays are views.
 
-        Column by column, so that a merged batch costs each of its requests one call here.
+        Of a single output, as nearly all models have, it takes one call for each part, not three.
         """
         if len(sizes) == 1:
             return [self]
         ends = list(itertools.accumulate(sizes))
-        bounds = list(zip([0, *ends], ends, strict=False))
-        if self.errors or self.explanation is not None or self.drift is not None:
+        bounds = zip([0, *ends], ends, strict=False)
+        extras = self.explanation is not None or self.drift is not None
+        if self.errors or extras or len(self.columns) > 1:
             return [self.slice(start, stop) for start, stop in bounds]
-        names = list(self.columns)
-        pieces = [
-            [column[start:stop] for start, stop in bounds] for column in self.columns.values()
-        ]
+        ((name, column),) = self.columns.items()
         return [
-            Result(dict(zip(names, values, strict=True)), n, timings=self.timings)
-            for n, *values in zip(sizes, *pieces, strict=True)
+            Result({name: column[start:stop]}, stop - start, {}, None, None, self.timings)
+            for start, stop in bounds
         ]
 
     def raise_error(self) -> None:

@@ -42,6 +42,7 @@ class Crew:
         delay: seconds that a chunk waits for company; 0 is none.
 
     Attributes:
+        put: has jobs or a call run.
         running: the threads on which the author's code is running.
     """
 
@@ -57,6 +58,7 @@ class Crew:
         self._max_batch_size = 1
         self._run: Run | None = None
         self._inbox: queue.SimpleQueue[list[Job] | Call | None] = queue.SimpleQueue()
+        self.put: Callable[[list[Job] | Call], None] = self._inbox.put
         self._leading = threading.Lock()
         self._waiting = Lines()
         self._threads: list[threading.Thread] = []
@@ -79,10 +81,6 @@ class Crew:
     def forget(self) -> None:
         """Let go of what to run, which keeps the model in memory; when nothing runs."""
         self._run = None
-
-    def put(self, work: list[Job] | Call) -> None:
-        """Have jobs or a call run."""
-        self._inbox.put(work)
 
     def close(self) -> None:
         """Let the threads end after what they are doing. They are daemons: none holds the exit."""
@@ -163,9 +161,10 @@ class Crew:
         assert self._run is not None, "configure comes before the first job"
         begin = time.monotonic()
         try:
-            merged = Batch.merge(chunk.batches)
+            batches = chunk.batches
+            batch = batches[0] if len(batches) == 1 else Batch.merge(batches)
             WORKED_ON.set(chunk.requests)
-            result = self._run_here(self._run, merged, chunk.jobs[0][0].wanted)
+            result = self._run_here(self._run, batch, chunk.jobs[0][0].wanted)
             if result.errors or result.explanation is not None or result.drift is not None:
                 _log_failures(chunk, result)
         except MemoryError:

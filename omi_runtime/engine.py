@@ -97,7 +97,8 @@ class Engine:
             Overloaded: the queue is full.
         """
         n = jobs[0].n if len(jobs) == 1 else sum([job.n for job in jobs])
-        self._check_room(n)
+        if self._items and self._items + n > self._queue_size:
+            raise self._full()
         self._items += n
         self._expiry.waiting.update(jobs)
         if jobs[0].deadline < self._expiry.sweeps_at:
@@ -141,7 +142,8 @@ class Engine:
             DeadlineExceeded: the request's time is over before the last value.
         """
         request = request or RequestContext()
-        self._check_room(1)
+        if self._items and self._items + 1 > self._queue_size:
+            raise self._full()
         self._hold(1)
         iterator = start()
         turn = threading.Lock()  # the end may come on another thread than a value still computed
@@ -199,12 +201,11 @@ class Engine:
         self._crew.put(call)
         return call
 
-    def _check_room(self, n: int) -> None:
-        if self._items and self._items + n > self._queue_size:
-            raise Overloaded(
-                f"the queue is full: {self._items} items wait and OMI_QUEUE_SIZE is "
-                f"{self._queue_size}; try again later"
-            )
+    def _full(self) -> Overloaded:
+        return Overloaded(
+            f"the queue is full: {self._items} items wait and OMI_QUEUE_SIZE is "
+            f"{self._queue_size}; try again later"
+        )
 
     def _hold(self, n: int) -> None:
         """So many items more, or fewer, are admitted and not yet answered."""

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import math
-import time
-from collections.abc import Awaitable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING
 
+from omi_runtime.capacity import batch_limit, threads_for
 from omi_runtime.card import ModelCard
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, SettingsError, StartupError
 from omi_runtime.intake import Intake
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import Loader, load_model
-from omi_runtime.machine import usable_cpus
 from omi_runtime.metrics import Metrics
 from omi_runtime.model import Model
-from omi_runtime.request import RequestContext
+from omi_runtime.request import RequestContext, within
 from omi_runtime.runner import AnswerRules, Runner
 from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
@@ -31,11 +27,6 @@ if TYPE_CHECKING:
     from omi_runtime.tracing import Tracer
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-ASYNC_THREADS: Final = 32
-"""How many calls of an async predict may be under way; each is awaited by one thread."""
 
 
 class ModelKeeper:
@@ -171,8 +162,8 @@ class ModelKeeper:
         run = self._runner.run
         self._engine.configure(
             run if self.tracer is None else self.tracer.traced(run),
-            max_batch_size=self._batch_limit(model),
-            threads=self._threads(model),
+            max_batch_size=batch_limit(model, self.settings),
+            threads=threads_for(model, self.settings),
         )
         if self.lifecycle.state is State.LOADING:
             self.lifecycle.move(State.READY)
@@ -217,7 +208,7 @@ class ModelKeeper:
                 self._reloading = asyncio.create_task(self.load())
                 self._reloading.add_done_callback(_retrieve)
             with suppress(LoadError, SettingsError):  # told by `loaded`
-                await _within(request, asyncio.shield(self._reloading))
+                await within(request, asyncio.shield(self._reloading))
         await self.loaded(request)
 
     async def become_ready(self) -> None:
@@ -238,7 +229,7 @@ class ModelKeeper:
             DeadlineExceeded: the request's time, if there is one, is over.
         """
         if self._intake is None:
-            await _within(request, self.lifecycle.wait_for(_is_settled))
+            await within(request, self.lifecycle.wait_for(_is_settled))
         return self.signature
 
     async def close(self, timeout: float) -> bool:
@@ -300,14 +291,6 @@ class ModelKeeper:
         if self._loading is not None:
             self._loading.limit_is_known()
 
-    def _batch_limit(self, model: Model) -> int:
-        return min(model.max_batch_size, self.settings.max_batch_size or model.max_batch_size)
-
-    def _threads(self, model: Model) -> int:
-        if inspect.iscoroutinefunction(model.predict) or inspect.isasyncgenfunction(model.predict):
-            return self.settings.threads or ASYNC_THREADS
-        return (self.settings.threads or usable_cpus()) if model.thread_safe else 1
-
     def _not_ready(self) -> ModelNotReady:
         state = self.lifecycle.state
         if state is State.FAILED:
@@ -327,13 +310,3 @@ def _retrieve(task: asyncio.Task[None]) -> None:
 
 def _is_settled(state: State) -> bool:
     return state not in (State.STARTING, State.LOADING)
-
-
-async def _within(request: RequestContext | None, waiting: Awaitable[T]) -> T:
-    """Wait for something, but not beyond the request's time."""
-    if request is None or request.deadline == math.inf:
-        return await waiting
-    try:
-        return await asyncio.wait_for(waiting, request.deadline - time.monotonic())
-    except TimeoutError:
-        raise request.expired() from None

@@ -232,6 +232,9 @@ class Metrics:
         """Requests have got all that they asked the model for, in these times."""
         values = self.page.values
         for seconds, slot in zip(_kserve_stages(timings), self._kserve, strict=True):
+            if not seconds:  # a stage that the model does not have; all bounds are above
+                values[slot] += requests
+                continue
             values[slot + bisect_left(SECONDS, seconds)] += requests
             values[slot + _SUM_OF_SECONDS] += seconds * requests
         if timings.explain:

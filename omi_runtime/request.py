@@ -6,15 +6,18 @@ time, and the model may look at it (`current_request`).
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from omi_runtime.errors import DeadlineExceeded, ErrorCode, OMIError
+
+T = TypeVar("T")
 
 
 class RequestContext:
@@ -88,6 +91,20 @@ class RequestContext:
     def expired(self) -> DeadlineExceeded:
         """What the caller of a request whose time is over is told."""
         return DeadlineExceeded(f"not answered within {self._seconds:.3g} s, the {self._source}")
+
+
+async def within(request: RequestContext | None, waiting: Awaitable[T]) -> T:
+    """Wait for something, but not beyond the request's time, if there is a request.
+
+    Raises:
+        DeadlineExceeded: its time is over.
+    """
+    if request is None or request.deadline == math.inf:
+        return await waiting
+    try:
+        return await asyncio.wait_for(waiting, request.deadline - time.monotonic())
+    except TimeoutError:
+        raise request.expired() from None
 
 
 class CurrentRequest:

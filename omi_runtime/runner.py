@@ -143,6 +143,8 @@ class Runner:
         _protect(batch)
         if self._model.max_batch_size > 1:
             return self._predict_columns(batch, wanted, timings)
+        if batch.n == 1:
+            return self._predict_item(batch.rows()[0], wanted, timings)
         return Result.assemble(
             batch.n,
             [([i], self._predict_item(row, wanted, timings)) for i, row in enumerate(batch.rows())],
@@ -240,7 +242,7 @@ class Runner:
 
     def _predict_keywords(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """One item's keywords for predict; what preprocess made is not the wire's any more."""
-        return self._item_keywords(row) if self._preprocess is None else row
+        return self._item_keywords(row) if self._scalars and self._preprocess is None else row
 
     def _item_keywords(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Where the author hinted `int`, `float` or `bool`, Python's own numbers."""

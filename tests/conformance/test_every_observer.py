@@ -179,7 +179,7 @@ def test_a_failed_request_has_a_line_and_only_what_the_model_raised_a_traceback(
     lines = records(server)[before + len(quiet) :]
     (told,) = (line for line in lines if "exception" in line)
     assert "RuntimeError: the model broke on 41.5" in told["exception"]
-    assert (told["level"], told["logger"]) == ("error", "omi_runtime.runner")
+    assert (told["level"], told["logger"]) == ("error", "omi_runtime.failures")
     assert told["request_id"]
     assert all(line["request_id"] == told["request_id"] for line in lines)
 
