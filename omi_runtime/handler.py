@@ -182,6 +182,8 @@ class ModelHandler(ModelKeeper):
             parts, errors = intake.rows(rows)
         else:
             parts, errors = await asyncio.to_thread(intake.rows, rows)
+            if self._intake is not intake:  # unloaded meanwhile: ask whoever is there now
+                return await self.infer_rows(rows, wanted, request)
         self.metrics.failed(errors.values())
         answered = [([row], Result.failed([error])) for row, error in errors.items()]
         jobs = [Job(part.batch, wanted, request) for part in parts]

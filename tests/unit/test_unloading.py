@@ -4,14 +4,19 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pytest
 from handlers import PATIENCE, handler_of, hold, loaded, reached, tensor, told, until
 
 from omi_runtime import Model, ModelNotReady, Tensor
+from omi_runtime.batch import Row
+from omi_runtime.errors import OMIError
+from omi_runtime.handler import MANY_ROWS
+from omi_runtime.intake import Intake
 from omi_runtime.lifecycle import State
 
 Number = Annotated[np.ndarray, Tensor("FP32")]
@@ -63,6 +68,35 @@ async def test_unloading_waits_for_what_is_in_flight_and_takes_no_more() -> None
         await handler.unload()
         assert Leaves.seen == ["load", "predict", "predict", "close"]
     assert Leaves.seen[-2:] == ["predict", "close"], "it is closed once"
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_large_request_that_is_looked_at_meanwhile_asks_the_next_model(
+    again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Leaves.seen, Leaves.held = [], False
+    looking, go_on, look = threading.Event(), threading.Event(), Intake.rows
+
+    def look_long(self: Intake, rows: Sequence[Row | OMIError]) -> Any:
+        looking.set()
+        hold(go_on)
+        return look(self, rows)
+
+    monkeypatch.setattr(Intake, "rows", look_long)
+    async with loaded(Leaves, queue_size=MANY_ROWS) as handler:
+        rows = [{"x": np.array(2, "<f4")}] * MANY_ROWS
+        asked = asyncio.create_task(handler.infer_rows(rows))
+        await reached(looking, "its rows are looked at, on another thread")
+        await (handler.load_again() if again else handler.unload())
+        go_on.set()
+        if again:
+            assert told(await asked) == [2] * MANY_ROWS
+            assert Leaves.seen[:3] == ["load", "close", "load"]
+        else:
+            with pytest.raises(ModelNotReady, match="the model is unloaded"):
+                await asked
+            await handler.load_again()
+        assert told(await handler.infer(tensor(3))) == [3], "the model's thread lives"
 
 
 async def test_an_unloaded_model_is_forgotten_and_can_be_loaded_again() -> None:
