@@ -158,9 +158,9 @@ class Crew:
             self._post(_succeed, call.future, outcome)
 
     def _run_chunk(self, chunk: Chunk) -> None:
-        assert self._run is not None, "configure comes before the first job"
         begin = time.monotonic()
         try:
+            assert self._run is not None, "configure comes before the first job"
             batches = chunk.batches
             batch = batches[0] if len(batches) == 1 else Batch.merge(batches)
             WORKED_ON.set(chunk.requests)
