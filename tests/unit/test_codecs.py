@@ -119,9 +119,11 @@ def test_csv_there_and_back(data: st.DataObject) -> None:
     if array.ndim == 1 and data.draw(st.booleans()):
         rows = rows.T
     stream = io.StringIO(newline="")
+    # Of line ends, Python's writer quotes of its own accord only those that it writes itself.
+    ends = datatype == "BYTES" and any(b"\r" in cell or b"\n" in cell for cell in array.ravel())
     writer = csv.writer(
         stream,
-        quoting=data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+        quoting=data.draw(st.sampled_from([csv.QUOTE_ALL, *[csv.QUOTE_MINIMAL] * (not ends)])),
         lineterminator=data.draw(st.sampled_from(["\n", "\r\n", "\r"])),
     )
     if datatype == "BYTES":
