@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from typing import Final, TypeAlias
 
 from omi_runtime.transport import encodings
@@ -97,15 +98,21 @@ def _problem(fields: Sequence[Field], found: Mapping[bytes, bytes]) -> str:
 
 def percent_encoded(text: str) -> bytes:
     """A status's text as `grpc-message` has it; cut where a client might not take all of it."""
-    raw = text.encode("utf-8", "replace")
-    if len(raw) > _LONGEST_TEXT:
-        raw = text.encode("utf-8", "replace")[:_LONGEST_TEXT].decode("utf-8", "ignore").encode()
-        raw += "…".encode()
-    return b"".join(_ENCODED[byte] for byte in raw)
+    encoded = _percent_encoded(text)
+    if len(encoded) <= _LONGEST_TEXT:
+        return encoded
+    characters = (_percent_encoded(character) for character in text)
+    sizes = accumulate(map(len, characters))
+    kept = sum(1 for _ in takewhile(lambda size: size <= _LONGEST_TEXT, sizes))
+    return _percent_encoded(text[:kept] + "…")
 
 
-_LONGEST_TEXT: Final = 4_000
-"""Bytes. Clients take 8 KiB of trailing metadata in all."""
+def _percent_encoded(text: str) -> bytes:
+    return b"".join(_ENCODED[byte] for byte in text.encode("utf-8", "replace"))
+
+
+_LONGEST_TEXT: Final = 6_000
+"""Bytes as they are sent: clients take 8 KiB of trailing metadata in all."""
 _ENCODED: Final = tuple(
     bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != ord("%") else b"%%%02X" % byte
     for byte in range(256)
@@ -157,6 +164,7 @@ def _seconds(timeout: bytes) -> float | None:
 def _value(key: str, value: bytes) -> str | bytes:
     if not key.endswith("-bin"):
         return value.decode("latin-1")
+    _, _, value = value.rpartition(b",")  # several in one field, which is allowed for these
     try:
         return base64.b64decode(value + b"=" * (-len(value) % 4))
     except binascii.Error:

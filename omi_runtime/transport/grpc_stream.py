@@ -33,6 +33,10 @@ NO_GRPC: Final = literal(b":status", b"415") + literal(b"content-length", b"0")
 _PREFIX: Final = struct.Struct(">BI")
 _SMALL: Final = 16_384
 """Bytes of an answer that is put together before it is sent."""
+_TINY: Final = 1_024
+"""Bytes: smaller parts of a message are put together as they come, for each takes memory beside."""
+_OVERHEAD: Final = 128
+"""Bytes that a message counts beside its own while it waits: of empty ones too there is an end."""
 _LATE_SECONDS: Final = 0.5
 """How long after its deadline a call ends which the core has not ended."""
 
@@ -101,7 +105,7 @@ class GRPCStream(Stream):
         # Of the message that is coming: its flag, its size or -1 before its prefix is there.
         self._flag = 0
         self._size = -1
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._held = 0
         # Messages that are there, and their bytes.
         self._messages: deque[Packed] = deque()
@@ -140,8 +144,8 @@ class GRPCStream(Stream):
         if self._size >= 0:  # the rest of a message that may be large
             data = self._continued(data)
         elif self._chunks:
-            data, self._chunks, self._held = self._chunks[0] + data, [], 0
-        if data:
+            data, self._chunks, self._held = b"".join((*self._chunks, data)), [], 0
+        if data and not self._is_broken():
             self._split(data)
         if self._is_broken():
             self._run()
@@ -165,7 +169,12 @@ class GRPCStream(Stream):
 
     def _continued(self, data: bytes) -> bytes:
         """Add to the message that is coming; returns what comes after it."""
-        self._chunks.append(data)
+        if len(data) >= _TINY:
+            self._chunks.append(data)
+        elif isinstance(self._chunks[-1], bytearray):
+            self._chunks[-1] += data
+        else:
+            self._chunks.append(bytearray(data))
         self._held += len(data)
         if self._held < self._size:
             return b""
@@ -200,23 +209,24 @@ class GRPCStream(Stream):
             self._chunks, self._held = [data[at:]], count - at
 
     def _add(self, flag: int, data: bytes) -> None:
+        if self._messages and not self._runner.streams_requests:
+            self._failure = NotOffered("the method takes one message, and several came")
+            return
         self._messages.append((flag, data))
-        self._unread += len(data)
+        self._unread += len(data) + _OVERHEAD
 
     def _complete(self) -> None:
         """The caller has sent all."""
         if self._chunks:
             self._failure = InvalidRequest("the request ends within a message")
-        elif not self._runner.streams_requests and len(self._messages) != 1:
-            self._failure = NotOffered(
-                f"the method takes one message, and {len(self._messages)} came"
-            )
+        elif not (self._runner.streams_requests or self._messages):
+            self._failure = NotOffered("the method takes one message, and none came")
         self._run()
         self._wake()
 
     def _replenish(self) -> None:
         """Let the caller send the rest of a message, and some more while messages are taken."""
-        needed = self._size - self._held if self._size >= 0 else 0
+        needed = self._size - self._held if self._size >= 0 and not self._unread else 0
         room = max(needed, STREAM_WINDOW - self._unread)
         missing = room - self.receive_window
         if missing >= STREAM_WINDOW // 2 or needed > self.receive_window:
@@ -254,10 +264,17 @@ class GRPCStream(Stream):
     def abandoned(self) -> None:
         """Nobody waits for the answer."""
         self._messages.clear()
+        self._chunks.clear()
+        self._stop_timer()  # for a task that has not begun ends without a word
         self.cancel()
 
     def done(self) -> None:
         """The method has come to its end."""
+        self._stop_timer()
+        if self._last is None and not self.closed:  # something within it was cancelled
+            self.fail(Status.INTERNAL, "the call was given up within the server")
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
@@ -287,7 +304,7 @@ class GRPCStream(Stream):
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         packed = self._messages.popleft()
-        self._unread -= len(packed[1])
+        self._unread -= len(packed[1]) + _OVERHEAD
         if not self.ended:
             self._replenish()
         return packed
@@ -318,7 +335,12 @@ class GRPCStream(Stream):
         self.send_trailers(trailers)
 
     def fail(self, status: Status, message: str, trailers: bytes = b"") -> None:
-        """End the call with a status that is not OK."""
+        """End the call with a status that is not OK, unless it has ended."""
+        if self._last is not None:
+            return
+        if self._unsent:  # which the caller does not take: a status would only wait behind it
+            self.reset(Code.CANCEL)
+            return
         block = literal(b"grpc-status", b"%d" % status)
         if message:
             block += literal(b"grpc-message", percent_encoded(message))

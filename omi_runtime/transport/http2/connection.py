@@ -33,8 +33,22 @@ PING_SECONDS: Final = 20.0
 _PATIENCE: Final = 10_000.0
 _PATIENCE_A_SECOND: Final = 1_000.0
 """Frames that cost us something and bring nothing (pings, settings, given up requests, empty data)
-which a client may send at once, and for how many more each second. Well-behaved ones stay far
-below; without a bound, opening and giving up requests in a loop takes a server down."""
+which a client may send at once, beside those that answers allow, and how many more each second.
+Well-behaved ones stay far below; without a bound, opening and giving up requests in a loop takes a
+server down."""
+_DRIBBLE: Final = 512
+"""Bytes: a client who has answers wait for a window, and opens it by less, costs a frame each."""
+_STREAMS_A_FRAME: Final = 10
+"""Open requests that cost as much to adapt to a new SETTINGS frame as a frame otherwise does."""
+
+_MOST_UNREAD: Final = 4 * 1024 * 1024
+"""Bytes of a client that sends, and does not read what it gets. Bodies of answers wait for it (64
+KiB); this is for what does not: headers, refusals, and answers to pings."""
+_FAREWELL_SECONDS: Final = 5.0
+"""How long a client may go on sending after the last that it is sent. A connection that is closed
+before is reset, and the reset may overtake what was sent."""
+_LAST_CALL_SECONDS: Final = 2.0
+"""How long a client may take to answer the ping that a stop begins with."""
 
 _NO_HTTP2: Final = (
     b"HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\nupgrade: h2c\r\n"
@@ -43,6 +57,7 @@ _NO_HTTP2: Final = (
 )
 _KEEPALIVE: Final = b"are you?"
 _LAST_CALL: Final = b"drained?"
+_STOPPING: Final = "the server is stopping"
 
 
 class Application(Protocol[H]):
@@ -72,6 +87,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         initial_window: bytes that the client takes at first on a new stream.
         stream_window: bytes that it may send at first on a new stream.
         table_update: has to be put before the next block of fields.
+        patience: idle frames that the client may still send, at this moment.
     """
 
     def __init__(self, application: Application[H]) -> None:
@@ -80,6 +96,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         self.initial_window = wire.DEFAULT_WINDOW
         self.stream_window = STREAM_WINDOW
         self.table_update = b""
+        self.patience = _PATIENCE
         self._application = application
         self._reader = FrameReader(self)
         self._fields = FieldDecoder(application.read_head)
@@ -89,6 +106,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         self._last_stream = 0
         self._waiting: dict[int, Stream] = {}
         self._paused = False
+        self._closing = False
         self._draining = False
         self._refusing = False
         # Of the DATA frame that is coming:
@@ -98,32 +116,22 @@ class Connection(asyncio.Protocol, Generic[H]):
         self._heard = True
         self._pinged = False
         self._alive: asyncio.TimerHandle | None = None
-        self._patience = _PATIENCE
+        self._last_call: asyncio.TimerHandle | None = None
         self._patience_at = time.monotonic()
 
     # What asyncio tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say what this server takes."""
+        """Somebody has come, who speaks first."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        self._application.connected(self)
-        self.write(
-            wire.settings(
-                {
-                    wire.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-                    wire.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                    wire.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
-                    wire.MAX_HEADER_LIST_SIZE: LARGEST_LIST,
-                }
-            )
-            + wire.window_update(0, CONNECTION_WINDOW - wire.DEFAULT_WINDOW)
-        )
         self._look_later(SILENT_SECONDS)
+        self._application.connected(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client has gone, and nobody waits for its answers."""
-        if self._alive is not None:
-            self._alive.cancel()
+        for timer in (self._alive, self._last_call):
+            if timer is not None:
+                timer.cancel()
         for stream in list(self.streams.values()):
             stream.abandon()
         self._application.disconnected(self)
@@ -139,6 +147,8 @@ class Connection(asyncio.Protocol, Generic[H]):
 
     def data_received(self, data: bytes) -> None:
         """Read all frames that are whole, and of the others what can be read."""
+        if self._closing:
+            return
         self._heard = True
         try:
             self._reader.feed(data)
@@ -154,20 +164,29 @@ class Connection(asyncio.Protocol, Generic[H]):
     def _turn_away(self) -> None:
         """What is no HTTP/2 is most likely a person, or a probe that was pointed at this port."""
         self.write(_NO_HTTP2)
-        if self._transport is not None:
-            self._transport.close()
+        self._say_farewell()
 
     # What streams and the application do
 
     def write(self, data: bytes) -> None:
         """Send what is a whole number of frames."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not (self._closing or self._transport.is_closing()):
             self._transport.write(data)
+            if self._paused:
+                self._check_that_it_reads()
 
     def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
         """Send what is a whole number of frames together, without putting it together."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not (self._closing or self._transport.is_closing()):
             self._transport.writelines(parts)
+            if self._paused:
+                self._check_that_it_reads()
+
+    def _check_that_it_reads(self) -> None:
+        assert self._transport is not None, "something was written"
+        if self._transport.get_write_buffer_size() > _MOST_UNREAD:
+            logger.info("a gRPC client is cut off: it sends, and reads nothing")
+            self._transport.abort()
 
     def headers(self, stream_id: int, block: bytes, *, ends: bool = False) -> bytes:
         """The frames of a block of fields."""
@@ -193,7 +212,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         return size <= self._max_frame and size <= self.send_window and not self._paused
 
     def wait_for_room(self, stream: Stream) -> None:
-        """Have the stream flushed when more may be sent; those that wait take turns."""
+        """Have the stream flushed when there is `room`; those that wait take turns."""
         self._waiting[stream.id] = stream
 
     def forget(self, stream: Stream) -> None:
@@ -209,16 +228,52 @@ class Connection(asyncio.Protocol, Generic[H]):
         It is told twice: requests that are on their way when it hears it the first time are still
         answered (section 6.8). Those after the second time it may ask another server.
         """
-        if not self._draining:
-            self._draining = True
-            self.write(wire.goaway(wire.LARGEST_STREAM, Code.NO_ERROR, "the server is stopping"))
-            self.write(wire.frame(wire.PING, 0, 0, _LAST_CALL))
+        if self._draining:
+            return
+        self._draining = True
+        if self._reader.begun:
+            self._announce_drain()
+        self._last_call = asyncio.get_running_loop().call_later(
+            _LAST_CALL_SECONDS, self._refuse_further
+        )
+
+    def _announce_drain(self) -> None:
+        self.write(wire.goaway(wire.LARGEST_STREAM, Code.NO_ERROR, _STOPPING))
+        self.write(wire.frame(wire.PING, 0, 0, _LAST_CALL))
+
+    def _refuse_further(self) -> None:
+        if self._refusing:
+            return
+        self._refusing = True
+        if not self.streams:
+            self.close(Code.NO_ERROR, _STOPPING)
+        else:
+            self.write(wire.goaway(self._last_stream, Code.NO_ERROR, _STOPPING))
 
     def close(self, code: Code, text: str = "") -> None:
-        """End the connection, with what is already written."""
-        if self._transport is not None and not self._transport.is_closing():
-            self.write(wire.goaway(self._last_stream, code, text))
+        """End the connection, with what is already written; nobody waits for what is not."""
+        if self._transport is None or self._closing:
+            return
+        if not self._reader.begun:
             self._transport.close()
+            return
+        self.write(wire.goaway(self._last_stream, code, text))
+        self._say_farewell()
+        for stream in list(self.streams.values()):
+            stream.abandon()
+
+    def _say_farewell(self) -> None:
+        """Close when the client has, or after a while."""
+        assert self._transport is not None, "something was written"
+        self._closing = True
+        if not self._transport.can_write_eof():  # TLS, which has a farewell of its own
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.write_eof()
+            if self._alive is not None:
+                self._alive.cancel()
+            loop = asyncio.get_running_loop()
+            self._alive = loop.call_later(_FAREWELL_SECONDS, self._transport.abort)
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -226,6 +281,22 @@ class Connection(asyncio.Protocol, Generic[H]):
             self._transport.abort()
 
     # What the reader tells
+
+    def begin_connection(self) -> None:
+        """Say what this server takes: not before, for a client of HTTP/1 could not read it."""
+        self.write(
+            wire.settings(
+                {
+                    wire.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+                    wire.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                    wire.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
+                    wire.MAX_HEADER_LIST_SIZE: LARGEST_LIST,
+                }
+            )
+            + wire.window_update(0, CONNECTION_WINDOW - wire.DEFAULT_WINDOW)
+        )
+        if self._draining:
+            self._announce_drain()
 
     def begin_data(self, stream_id: int, length: int, *, ends: bool) -> None:
         """See that the DATA belong to a request and keep to the windows."""
@@ -245,27 +316,26 @@ class Connection(asyncio.Protocol, Generic[H]):
             if stream.receive_window < 0:
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more DATA than the window allows")
         if not length:
-            if not ends:
-                self._be_patient()
             self.take_data(b"", last=True)
 
     def take_data(self, part: bytes, *, last: bool) -> None:
         """Hand over a part of the DATA."""
+        ends = last and self._data_ends
+        if not (part or ends):
+            self._be_patient()
         stream = self._data_stream
-        if stream is None or stream.closed:
-            return
-        if last and self._data_ends:
-            stream.ended = True
-        elif not part:
-            return
-        stream.receive(part)
+        if stream is not None and not stream.closed:
+            stream.ended = ends
+            stream.receive(part)
 
     def take_block(self, stream_id: int, block: bytes, *, ends: bool) -> None:
         """A request begins; or ends with fields, in which gRPC has nothing to say."""
         head = self._fields.decode(block)
         stream = self.streams.get(stream_id)
         if stream is not None:
-            if stream.ended or not ends:
+            if stream.ended:
+                stream.refuse(Code.STREAM_CLOSED)
+            elif not ends:
                 stream.refuse(Code.PROTOCOL_ERROR)
             else:
                 stream.ended = True
@@ -298,6 +368,8 @@ class Connection(asyncio.Protocol, Generic[H]):
         elif kind == wire.PUSH_PROMISE:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "clients push nothing")
         else:  # PRIORITY, GOAWAY, and what is not known, say nothing that matters here
+            if (kind == wire.GOAWAY and stream_id) or (kind == wire.PRIORITY and not stream_id):
+                raise ConnectionFault(Code.PROTOCOL_ERROR, "GOAWAY of a stream, PRIORITY of none")
             self._be_patient()
 
     def _take_reset(self, stream_id: int, payload: bytes) -> None:
@@ -310,42 +382,57 @@ class Connection(asyncio.Protocol, Generic[H]):
 
     def _take_window(self, stream_id: int, size: int) -> None:
         size &= wire.LARGEST_WINDOW
-        if stream_id == 0:
-            self.send_window += size
-            if not size or self.send_window > wire.LARGEST_WINDOW:
-                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window out of range")
-            self._flush_waiting()
+        if stream_id:
+            self._check_known(stream_id)
+            stream = self.streams.get(stream_id)
+            if stream is not None:
+                self._take_window_of(stream, size)
             return
-        self._check_known(stream_id)
-        stream = self.streams.get(stream_id)
-        if stream is None:
-            return
+        if not size:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
+        if self._waiting and size < _DRIBBLE:
+            self._be_patient()
+        self.send_window += size
+        if self.send_window > wire.LARGEST_WINDOW:
+            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window out of range")
+        self._flush_waiting()
+
+    def _take_window_of(self, stream: Stream, size: int) -> None:
+        if stream.send_window <= 0 and size < _DRIBBLE:
+            self._be_patient()
         stream.send_window += size
-        if not size or stream.send_window > wire.LARGEST_WINDOW:
+        if not size:
+            stream.refuse(Code.PROTOCOL_ERROR)
+        elif stream.send_window > wire.LARGEST_WINDOW:
             stream.refuse(Code.FLOW_CONTROL_ERROR)
-        elif stream_id in self._waiting:
-            del self._waiting[stream_id]
+        else:
             stream.flush()
 
     def _take_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id or (flags & wire.ACK and payload):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS of a stream, or in an answer")
+        if stream_id:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS of a stream")
+        self._be_patient(1 + len(self.streams) // _STREAMS_A_FRAME)
         if flags & wire.ACK:
+            if payload:
+                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS in an acknowledgement")
             return
-        self._be_patient()
-        for key, value in wire.read_settings(payload):
-            if key == wire.INITIAL_WINDOW_SIZE:
-                self._set_initial_window(value)
-            elif key == wire.MAX_FRAME_SIZE:
-                if not wire.DEFAULT_FRAME_SIZE <= value <= wire.LARGEST_FRAME_SIZE:
-                    raise ConnectionFault(Code.PROTOCOL_ERROR, f"MAX_FRAME_SIZE of {value}")
-                self._max_frame = value
-            elif key == wire.HEADER_TABLE_SIZE:
-                self.table_update = EMPTY_TABLE
-            elif key == wire.ENABLE_PUSH and value > 1:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
+        for key, value in dict(wire.read_settings(payload)).items():  # the last of each
+            self._apply(key, value)
         self.write(wire.frame(wire.SETTINGS, wire.ACK, 0))
-        self._flush_waiting()
+        for stream in list(self.streams.values()):  # not before it knows that we know
+            stream.flush()
+
+    def _apply(self, key: int, value: int) -> None:
+        if key == wire.INITIAL_WINDOW_SIZE:
+            self._set_initial_window(value)
+        elif key == wire.MAX_FRAME_SIZE:
+            if not wire.DEFAULT_FRAME_SIZE <= value <= wire.LARGEST_FRAME_SIZE:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, f"MAX_FRAME_SIZE of {value}")
+            self._max_frame = value
+        elif key == wire.HEADER_TABLE_SIZE:
+            self.table_update = EMPTY_TABLE
+        elif key == wire.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
 
     def _set_initial_window(self, size: int) -> None:
         if size > wire.LARGEST_WINDOW:
@@ -359,38 +446,33 @@ class Connection(asyncio.Protocol, Generic[H]):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PING of a stream")
         if len(payload) != len(_KEEPALIVE):
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes")
+        self._be_patient()
         if not flags & wire.ACK:
-            self._be_patient()
             self.write(wire.frame(wire.PING, wire.ACK, 0, payload))
-        elif payload == _LAST_CALL and self._draining and not self._refusing:
-            self._refusing = True
-            self.write(wire.goaway(self._last_stream, Code.NO_ERROR, "the server is stopping"))
-            if not self.streams:
-                self.close(Code.NO_ERROR)
+        elif payload == _LAST_CALL and self._draining:
+            self._refuse_further()
 
     def _check_known(self, stream_id: int) -> None:
         if stream_id > self._last_stream or not stream_id & 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "about a request that was not begun")
 
     def _flush_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for stream in waiting.values():
-            if not stream.closed:
-                stream.flush()
+        while self._waiting and self.room() > 0:
+            self._waiting.pop(next(iter(self._waiting))).flush()
 
-    def _be_patient(self) -> None:
-        """Bear one frame that brings nothing.
+    def _be_patient(self, cost: int = 1) -> None:
+        """Bear a frame that brings nothing, and costs as much as this many.
 
         Raises:
             ConnectionFault: there were too many.
         """
-        self._patience -= 1
-        if self._patience > 0:
+        self.patience = min(self.patience, _PATIENCE) - cost
+        if self.patience > 0:
             return
         now = time.monotonic()
-        self._patience = min(_PATIENCE, (now - self._patience_at) * _PATIENCE_A_SECOND)
+        self.patience += min(_PATIENCE, (now - self._patience_at) * _PATIENCE_A_SECOND)
         self._patience_at = now
-        if self._patience < 1:
+        if self.patience < 1:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
 
     # Whether anybody is there
@@ -399,17 +481,15 @@ class Connection(asyncio.Protocol, Generic[H]):
         self._alive = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        if self._heard or not self._reader.begun:
-            self._pinged = False
-            if not self._reader.begun and not self._heard and self._transport is not None:
-                self._transport.abort()
-                return
-            self._heard = False
+        if not self._reader.begun:
+            self.abort()
+        elif self._heard:
+            self._pinged = self._heard = False
             self._look_later(SILENT_SECONDS)
         elif not self._pinged:
             self._pinged = True
             self.write(wire.frame(wire.PING, 0, 0, _KEEPALIVE))
             self._look_later(PING_SECONDS)
-        elif self._transport is not None:
+        else:
             logger.info("a gRPC client has vanished: it answered no ping for %g s", PING_SECONDS)
-            self._transport.abort()
+            self.abort()

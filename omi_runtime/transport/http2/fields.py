@@ -36,6 +36,9 @@ _MOST_KEPT: Final = 64
 _LARGEST_KEPT: Final = 1_024
 """Blocks of one connection that are remembered, and their size."""
 _LARGEST_NUMBER: Final = 2**28
+_MOST_SIZES: Final = 16
+"""New sizes of the table at the start of a block. Two are enough (section 4.2), but encoders tell
+of every size that they were ever told of."""
 
 
 class FieldDecoder(Generic[H]):
@@ -83,15 +86,16 @@ class FieldDecoder(Generic[H]):
             ConnectionFault: it is too large.
         """
         fields: list[Field] = []
-        at, end, room, same_table = 0, len(block), LARGEST_LIST, True
+        at, end, room, same_table, sizes = 0, len(block), LARGEST_LIST, True, 0
         while at < end:
             first = block[at]
             if first & 0x80:
                 index, at = _number(block, at, 0x7F)
                 field = self._look_up(index)
             elif first & 0x60 == 0x20:
-                if fields:
-                    raise IndexError("a new size comes first")
+                sizes += 1
+                if fields or sizes > _MOST_SIZES:
+                    raise IndexError("new sizes come first, and are few")
                 size, at = _number(block, at, 0x1F)
                 self._resize(size)
                 same_table = False

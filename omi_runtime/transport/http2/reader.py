@@ -25,6 +25,9 @@ class NotHTTP2(Exception):
 class FrameSink(Protocol):
     """What is told of each frame."""
 
+    def begin_connection(self) -> None:
+        """The client has begun as HTTP/2 does."""
+
     def begin_data(self, stream_id: int, length: int, *, ends: bool) -> None:
         """A DATA frame has begun, which takes `length` bytes of the windows."""
 
@@ -50,6 +53,7 @@ class FrameReader:
         self._sink = sink
         self._rest = b""
         self._left = 0
+        self._padding = 0
         self._block: tuple[int, int, list[bytes]] | None = None
 
     def feed(self, data: bytes) -> None:
@@ -66,7 +70,7 @@ class FrameReader:
             at = self._begin(data)
         unpack, head = wire.HEAD.unpack_from, wire.HEAD.size
         while True:
-            if self._left:
+            if self._left or self._padding:
                 at = self._pass_on(data, at)
             if size - at < head or (not self.begun):
                 break
@@ -79,12 +83,14 @@ class FrameReader:
                 self._left = length
                 at += head
                 continue
-            if size - at - head < length:
+            padded = kind == wire.DATA and self._block is None
+            needed = min(length, 1) if padded else length
+            if size - at - head < needed:
                 break
-            at += head + length
-            payload = data[at - length : at]
-            if kind == wire.HEADERS and flags | 1 == _PLAIN and self._block is None:
-                self._sink.take_block(stream_id, payload, ends=bool(flags & wire.END_STREAM))
+            at += head + needed
+            payload = data[at - needed : at]
+            if padded:
+                self._begin_padded(stream_id, flags, length, payload)
             else:
                 self._take(kind, flags, stream_id, payload)
         self._rest = data[at:] if at < size else b""
@@ -96,18 +102,39 @@ class FrameReader:
         if end > at:
             part = data if end - at == len(data) else data[at:end]
             self._sink.take_data(part, last=not self._left)
-        return end
+        if not self._padding:
+            return end
+        skipped = min(self._padding, len(data) - end)
+        self._padding -= skipped
+        return end + skipped
+
+    def _begin_padded(self, stream_id: int, flags: int, length: int, pad_length: bytes) -> None:
+        if not length or pad_length[0] >= length:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame has more padding than payload")
+        self._sink.begin_data(stream_id, length, ends=bool(flags & wire.END_STREAM))
+        self._padding = pad_length[0]
+        self._left = length - 1 - self._padding
+        if not self._left:
+            self._sink.take_data(b"", last=True)
 
     def _begin(self, data: bytes) -> int:
         """Read what a client of HTTP/2 sends first; returns where it ends."""
-        if data.startswith(wire.PREFACE):
-            self.begun = True
-            return len(wire.PREFACE)
-        if wire.PREFACE.startswith(data):
+        size = len(wire.PREFACE)
+        if not data.startswith(wire.PREFACE[: len(data)]):
+            raise NotHTTP2(data[:80].decode("latin-1"))
+        if len(data) < size + wire.HEAD.size:
             return 0
-        raise NotHTTP2(data[:80].decode("latin-1"))
+        self.begun = True
+        self._sink.begin_connection()
+        kind, flags = wire.HEAD.unpack_from(data, size)[2:4]
+        if kind != wire.SETTINGS or flags & wire.ACK:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a client begins with its SETTINGS")
+        return size
 
     def _take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if kind == wire.HEADERS and flags | 1 == _PLAIN and self._block is None:
+            self._sink.take_block(stream_id, payload, ends=bool(flags & wire.END_STREAM))
+            return
         if (self._block is not None) != (kind == wire.CONTINUATION):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "CONTINUATION where none belongs, or none")
         if kind == wire.HEADERS:
@@ -119,11 +146,6 @@ class FrameReader:
                 self._block = (flags, stream_id, [payload])
         elif kind == wire.CONTINUATION:
             self._continue(flags, stream_id, payload)
-        elif kind == wire.DATA:
-            data = wire.without_padding(payload, flags)
-            ends = bool(flags & wire.END_STREAM)
-            self._sink.begin_data(stream_id, len(payload), ends=ends)
-            self._sink.take_data(data, last=True)
         else:
             self._sink.take_frame(kind, flags, stream_id, payload)
 

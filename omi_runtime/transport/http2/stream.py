@@ -65,12 +65,14 @@ class Stream(ABC):
     def send_data(self, *parts: bytes | memoryview) -> None:
         """Send some of the answer's body, as soon as the client takes it."""
         if not self.closed:
+            self.connection.patience += GRATITUDE
             self._unsent.extend(parts)
             self.flush()
 
     def send_trailers(self, block: bytes) -> None:
         """End the answer with its last fields, or with its first if none were sent."""
         if not self.closed:
+            self.connection.patience += GRATITUDE
             self._last = block
             self.flush()
 
@@ -83,6 +85,7 @@ class Stream(ABC):
             self.send_trailers(trailers)
             return
         connection.send_window -= size
+        connection.patience += GRATITUDE
         stream_id, pack = self.id, wire.HEAD.pack
         if connection.table_update:
             headers = connection.table_update + headers
@@ -106,11 +109,32 @@ class Stream(ABC):
 
     def flush(self) -> None:
         """Send what may be sent; the connection calls it when the client takes more."""
-        connection, out = self.connection, list[bytes | memoryview]()
-        while self._unsent:
-            room = min(connection.room(), self.send_window)
+        connection = self.connection
+        while True:
+            out = self._frames()
+            ends = not self._unsent and self._last is not None
+            if ends:
+                out.append(connection.headers(self.id, self._last or b"", ends=True))
+            if out:
+                connection.write_all(out)
+            if not self._unsent:
+                break
+            if not out:
+                return
+        self._tell_drained()
+        if ends:
+            self._close()
+
+    def _frames(self) -> list[bytes | memoryview]:
+        """Some of what may be sent: no more than what other streams may wait for."""
+        connection, out, left = self.connection, list[bytes | memoryview](), _AT_ONCE
+        while self._unsent and left > 0:
+            room = connection.room()
             if room <= 0:
                 connection.wait_for_room(self)
+                break
+            room = min(room, self.send_window, left)
+            if room <= 0:  # till the client takes more of this stream
                 break
             part = self._unsent.popleft()
             if len(part) > room:
@@ -120,15 +144,8 @@ class Stream(ABC):
             out += (wire.head(wire.DATA, 0, self.id, len(part)), part)
             connection.send_window -= len(part)
             self.send_window -= len(part)
-        ends = not self._unsent and self._last is not None
-        if ends:
-            out.append(connection.headers(self.id, self._last or b"", ends=True))
-        if out:
-            connection.write_all(out)
-        if not self._unsent:
-            self._tell_drained()
-        if ends:
-            self._close()
+            left -= len(part)
+        return out
 
     def allow(self, size: int) -> None:
         """Let the client send this much more."""
@@ -170,4 +187,9 @@ class Stream(ABC):
             self._drained = None
 
 
+GRATITUDE: Final = 2
+"""Idle frames that a client has for every message of an answer: some ping as each one comes, to
+measure how far away the server is."""
+_AT_ONCE: Final = 256 * 1024
+"""Bytes of one stream that are written before it is asked whether the client takes more."""
 _LAST_FLAGS: Final = wire.END_HEADERS | wire.END_STREAM

@@ -131,7 +131,7 @@ def read_number(payload: bytes, name: str) -> int:
 
 
 def without_padding(payload: bytes, flags: int) -> bytes:
-    """The payload of a DATA or HEADERS frame.
+    """The payload of a HEADERS frame.
 
     Raises:
         ConnectionFault: there is more padding than frame.
