@@ -6,7 +6,7 @@ answered in the form that the request has. FP16 and BF16 have no typed form.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from omi_kserve import convert_v2
 from omi_kserve._pb import open_inference_pb2 as pb
 from omi_kserve.convert_v2 import InferRequest, InputTensor, OutputTensor
+from omi_kserve.raw_contents import Contents, RawRequest, RawResponse
 from omi_runtime import datatypes
 from omi_runtime.card import ModelCard
 from omi_runtime.errors import InvalidInput, InvalidRequest
@@ -48,7 +49,7 @@ _DTYPES: Final[dict[str, Any]] = {
 Parameters = Mapping[str, pb.InferParameter]
 
 
-def read_request(message: pb.ModelInferRequest, signature: Signature) -> InferRequest:
+def read_request(request: RawRequest, signature: Signature) -> InferRequest:
     """Check an infer request and turn its tensors into a batch.
 
     Raises:
@@ -56,6 +57,7 @@ def read_request(message: pb.ModelInferRequest, signature: Signature) -> InferRe
         InvalidInput: a tensor is; names it.
         NotOffered: it asks for an extension that is not here.
     """
+    message, contents = request.message, request.contents
     for tensor in message.inputs:
         convert_v2.check_parameters(tensor.parameters, f"input {tensor.name!r}: parameters")
     for output in message.outputs:
@@ -63,7 +65,7 @@ def read_request(message: pb.ModelInferRequest, signature: Signature) -> InferRe
     convert_v2.check_parameters(message.parameters, "parameters")
     return convert_v2.read_request(
         signature,
-        _raw_inputs(message) if message.raw_input_contents else map(typed_tensor, message.inputs),
+        _raw_inputs(message, contents) if contents else map(typed_tensor, message.inputs),
         request_id=message.id or None,
         outputs=[output.name for output in message.outputs],
         parameters=read_parameters(message.parameters),
@@ -77,7 +79,7 @@ def read_parameters(parameters: Parameters) -> dict[str, Any]:
 
 def write_response(
     request: InferRequest, outputs: Iterable[OutputTensor], card: ModelCard, *, raw: bool
-) -> pb.ModelInferResponse:
+) -> RawResponse:
     """The answer; `raw` is the form of the request, and of the answer unless that has FP16 or BF16.
 
     Raises:
@@ -88,15 +90,16 @@ def write_response(
         model_name=card.name, model_version=card.version, id=request.id or ""
     )
     raw = raw or any(output.datatype not in CONTENTS for output in outputs)
+    contents: list[bytes | memoryview] = []
     for output in outputs:
         tensor = response.outputs.add(
             name=output.name, datatype=output.datatype, shape=output.shape
         )
         if raw:
-            response.raw_output_contents.append(bytes(output.raw()))
+            contents.append(output.raw())
         else:
             _fill(tensor.contents, output)
-    return response
+    return RawResponse(response, contents)
 
 
 def model_metadata(card: ModelCard, signature: Signature) -> pb.ModelMetadataResponse:
@@ -130,8 +133,7 @@ def typed_tensor(
     return InputTensor(tensor.name, tensor.datatype, tensor.shape, data)
 
 
-def _raw_inputs(message: pb.ModelInferRequest) -> Iterable[InputTensor]:
-    contents: Sequence[bytes] = message.raw_input_contents
+def _raw_inputs(message: pb.ModelInferRequest, contents: Contents) -> Iterable[InputTensor]:
     if len(contents) != len(message.inputs):
         raise InvalidRequest(
             f"raw_input_contents: has {len(contents)} members for {len(message.inputs)} inputs: "

@@ -12,10 +12,11 @@ from contextlib import aclosing
 from functools import partial
 from typing import Final
 
-from omi_kserve import convert_pb
+from omi_kserve import convert_pb, raw_contents
 from omi_kserve._pb import open_inference_pb2 as pb
 from omi_kserve.convert_v2 import InferRequest, write_outputs
 from omi_kserve.errors import GRPC_TABLE
+from omi_kserve.raw_contents import RawRequest, RawResponse
 from omi_kserve.repository import Repository
 from omi_kserve.served import SERVER_NAME, card_of, check_model, extensions
 from omi_runtime import __version__
@@ -104,7 +105,12 @@ class InferenceServicer:
                     self.server_metadata, pb.ServerMetadataRequest, probe=True
                 ),
                 "ModelMetadata": Method(self.model_metadata, pb.ModelMetadataRequest, probe=True),
-                "ModelInfer": Method(self.model_infer, pb.ModelInferRequest),
+                "ModelInfer": Method(
+                    self.model_infer,
+                    pb.ModelInferRequest,
+                    read=raw_contents.read,
+                    write=raw_contents.write,
+                ),
                 "ModelStreamInfer": Method(
                     self.model_stream_infer,
                     pb.ModelInferRequest,
@@ -156,7 +162,7 @@ class InferenceServicer:
         check_model(self._handler, request.name, request.version or None)
         return convert_pb.model_metadata(card_of(self._handler), self._handler.signature)
 
-    async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+    async def model_infer(self, request: RawRequest, call: Call) -> RawResponse:
         """One answer, in the form, raw or typed, that the request has."""
         return await self._infer(request, call.context)
 
@@ -205,19 +211,17 @@ class InferenceServicer:
         """The server stops: streams in which nothing is under way have to end."""
         self._stopping.set()
 
-    async def _infer(
-        self, message: pb.ModelInferRequest, context: RequestContext
-    ) -> pb.ModelInferResponse:
-        request = self._read(message)
+    async def _infer(self, asked: RawRequest, context: RequestContext) -> RawResponse:
+        request = self._read(asked)
         result = await self._handler.infer(request.batch, request.wanted, context)
-        return self._write(message, request, result)
+        return self._write(asked, request, result)
 
     async def _only(
         self, call: Call, message: pb.ModelInferRequest
     ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
         """The answer of a model that does not yield, as a stream has it."""
         try:
-            response = await self._infer(message, call.begin())
+            response = (await self._infer(_asked(message), call.begin())).whole()
         except Exception as error:  # noqa: BLE001 - it ends one answer, not the stream
             yield _failed(message, error)
             return
@@ -229,12 +233,13 @@ class InferenceServicer:
     ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
         """The answers of a model that yields."""
         try:
-            request = self._read(message)
+            asked = _asked(message)
+            request = self._read(asked)
             if request.batch.n != 1:
                 raise InvalidInput(f"a stream of answers is to one item, not to {request.batch.n}")
             async with aclosing(self._handler.infer_stream(request.batch, call.begin())) as values:
                 async for result in values:
-                    response = self._write(message, request, result)
+                    response = self._write(asked, request, result).whole()
                     response.parameters[FINAL].bool_param = False
                     yield pb.ModelStreamInferResponse(infer_response=response)
         except Exception as error:  # noqa: BLE001 - it ends one answer, not the stream
@@ -242,25 +247,28 @@ class InferenceServicer:
             return
         asks = message.parameters.get(ASKS_FOR_FINAL)
         if asks is not None and asks.bool_param:
-            last = convert_pb.write_response(request, [], card_of(self._handler), raw=False)
+            last = convert_pb.write_response(request, [], card_of(self._handler), raw=False).message
             last.parameters[FINAL].bool_param = True
             yield pb.ModelStreamInferResponse(infer_response=last)
 
-    def _read(self, message: pb.ModelInferRequest) -> InferRequest:
-        handler = self._handler
+    def _read(self, asked: RawRequest) -> InferRequest:
+        handler, message = self._handler, asked.message
         check_model(handler, message.model_name, message.model_version or None)
-        request = convert_pb.read_request(message, handler.signature)
+        request = convert_pb.read_request(asked, handler.signature)
         request.check_offered(
             handler.name, explains=handler.explains, detects_drift=handler.detects_drift
         )
         return request
 
-    def _write(
-        self, message: pb.ModelInferRequest, request: InferRequest, result: Result
-    ) -> pb.ModelInferResponse:
+    def _write(self, asked: RawRequest, request: InferRequest, result: Result) -> RawResponse:
         outputs = write_outputs(request, result, self._handler.signature, self._handler.name)
-        raw = bool(message.raw_input_contents)
+        raw = bool(asked.contents)
         return convert_pb.write_response(request, outputs, card_of(self._handler), raw=raw)
+
+
+def _asked(message: pb.ModelInferRequest) -> RawRequest:
+    """A request of a stream, whose messages are read whole."""
+    return RawRequest(message, message.raw_input_contents)
 
 
 def _model_name(

@@ -20,8 +20,7 @@ import kserve.errors
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as theirs
 
-from omi_kserve import convert_pb, convert_v1, convert_v2
-from omi_kserve._pb import open_inference_pb2 as pb
+from omi_kserve import convert_pb, convert_v1, convert_v2, raw_contents
 from omi_kserve.served import card_of
 from omi_runtime import datatypes
 from omi_runtime.adapter import Mount, Port
@@ -112,14 +111,14 @@ class HandlerModel(kserve.Model):  # type: ignore[misc]  # the SDK has no types 
             if isinstance(tensor.data, list):  # REST's may be nested, which their messages are not
                 tensor.data = datatypes.unnest(tensor.data)[1]
         # Their messages and ours are the same on the wire.
-        message = pb.ModelInferRequest.FromString(payload.to_grpc().SerializeToString())
-        request = convert_pb.read_request(message, handler.signature)
+        asked = raw_contents.read(payload.to_grpc().SerializeToString())
+        request = convert_pb.read_request(asked, handler.signature)
         result = await handler.infer(request.batch, request.wanted)
         outputs = convert_v2.write_outputs(request, result, handler.signature, handler.name)
         response = convert_pb.write_response(
-            request, outputs, card_of(handler), raw=bool(message.raw_input_contents)
+            request, outputs, card_of(handler), raw=bool(asked.contents)
         )
-        answer = theirs.ModelInferResponse.FromString(response.SerializeToString())
+        answer = theirs.ModelInferResponse.FromString(b"".join(raw_contents.write(response)))
         return kserve.InferResponse.from_grpc(answer)
 
 

@@ -24,7 +24,7 @@ from omi_runtime.memory import overloaded
 from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.request import RequestContext
 from omi_runtime.transport.grpc_head import Head, Metadata
-from omi_runtime.transport.grpc_stream import GRPCStream, Packed
+from omi_runtime.transport.grpc_stream import GRPCStream, Parts
 from omi_runtime.transport.http2.fields import literal
 from omi_runtime.transport.status import Status
 
@@ -42,6 +42,9 @@ class Method:
         streams_requests: whether it takes several messages.
         streams_responses: whether it gives several.
         probe: it only asks how the server is, so that the log has no line of it.
+        read: makes of a request's bytes what `answer` takes, if that is not the message; raises
+            DecodeError.
+        write: the bytes, in parts, of what `answer` gives, if that is not a message.
     """
 
     answer: Callable[[Any, Call], Any]
@@ -49,6 +52,8 @@ class Method:
     streams_requests: bool = False
     streams_responses: bool = False
     probe: bool = False
+    read: Callable[[bytes], Any] | None = None
+    write: Callable[[Any], Parts] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,8 @@ class Calls:
         self._interface = interface
         self._label = f"{service.name.split('.')[-1]}/{name}"
         self._endpoint = Endpoint(handler, interface, self._label, probe=method.probe)
-        self._parse = method.request.FromString
+        self._parse: Callable[[bytes], Any] = method.read or method.request.FromString
+        self._serialize = method.write or _in_one_part
         self._signed = ("", b"")
         self.run = self._answers if method.streams_responses else self._answer
 
@@ -135,9 +141,9 @@ class Calls:
             else:
                 packed = stream.only()
                 message = self._read(await stream.unpacked(packed) if packed[0] else packed[1])
-            data = self._write(await self._method.answer(message, call))
+            parts = self._write(await self._method.answer(message, call))
             stream.respond(
-                await stream.packed(data) if stream.head.answers else (0, data),
+                await stream.packed(parts) if stream.head.answers else (0, parts),
                 _WELL + self._signature(context),
             )
             context.code = context.code or OK
@@ -161,7 +167,7 @@ class Calls:
                 message = self._read(await stream.unpacked(stream.only()))
             async with aclosing(self._method.answer(message, call)) as responses:
                 async for response in responses:
-                    await stream.send(await self._packed(stream, response))
+                    await stream.send(await stream.packed(self._write(response)))
             stream.end(_WELL + self._signature(context))
             context.code = context.code or OK
         except asyncio.CancelledError:
@@ -177,7 +183,7 @@ class Calls:
         while (packed := await stream.next()) is not None:
             yield self._read(await stream.unpacked(packed))
 
-    def _read(self, data: bytes) -> Message:
+    def _read(self, data: bytes) -> Any:
         self._endpoint.received(len(data))
         try:
             return self._parse(data)
@@ -186,14 +192,12 @@ class Calls:
                 "the request's bytes are no message of this method's type"
             ) from None
 
-    def _write(self, message: Message) -> bytes:
-        data = message.SerializeToString()
-        limits.check_response(len(data), self._handler.settings)
-        self._endpoint.sent(len(data))
-        return data
-
-    async def _packed(self, stream: GRPCStream, message: Message) -> Packed:
-        return await stream.packed(self._write(message))
+    def _write(self, answer: Any) -> Parts:
+        parts = self._serialize(answer)
+        size = sum(map(len, parts))
+        limits.check_response(size, self._handler.settings)
+        self._endpoint.sent(size)
+        return parts
 
     def _signature(self, context: RequestContext) -> bytes:
         """Which request is answered, and by which model once that is known."""
@@ -224,4 +228,10 @@ _ID_KEY: Final = b"x-request-id"
 _ID: Final = literal(_ID_KEY, b"")[:-1]
 _LONGEST_SHORT: Final = 126
 """Bytes of a value whose length takes one byte to tell."""
+
+
+def _in_one_part(message: Message) -> Parts:
+    return (message.SerializeToString(),)
+
+
 _WELL: Final = literal(b"grpc-status", b"0")

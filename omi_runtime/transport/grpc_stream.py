@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from omi_runtime import limits
@@ -24,6 +24,10 @@ from omi_runtime.transport.status import Status
 
 Packed: TypeAlias = tuple[int, bytes]
 """A message as it came: 1 if it is compressed, and its bytes."""
+Parts: TypeAlias = Sequence[bytes | memoryview]
+"""An answer's bytes, one after the other."""
+PackedParts: TypeAlias = tuple[int, Parts]
+"""An answer as it goes."""
 
 HEADERS: Final = b"\x88" + literal(b"content-type", b"application/grpc")
 """The first fields of an answer: status 200 of HTTP, whatever gRPC's own will be."""
@@ -309,24 +313,21 @@ class GRPCStream(Stream):
             self._replenish()
         return packed
 
-    def respond(self, packed: Packed, trailers: bytes) -> None:
+    def respond(self, packed: PackedParts, trailers: bytes) -> None:
         """Give the one answer of a method that gives one, and end the call well."""
-        flag, data = packed
-        if len(data) <= _SMALL:
-            self.send_whole(self._headers(), _PREFIX.pack(flag, len(data)) + data, trailers)
+        framed = _framed(packed)
+        if isinstance(framed, bytes):
+            self.send_whole(self._headers(), framed, trailers)
             return
         self.send_headers(self._headers())
-        self.send_data(_PREFIX.pack(flag, len(data)), data)
+        self.send_data(*framed)
         self.send_trailers(trailers)
 
-    async def send(self, packed: Packed) -> None:
+    async def send(self, packed: PackedParts) -> None:
         """Give one of several answers; returns when the caller takes more."""
-        flag, data = packed
         self._begin_answer()
-        if len(data) <= _SMALL:
-            self.send_data(_PREFIX.pack(flag, len(data)) + data)
-        else:
-            self.send_data(_PREFIX.pack(flag, len(data)), data)
+        framed = _framed(packed)
+        self.send_data(*((framed,) if isinstance(framed, bytes) else framed))
         await self.drain()
 
     def end(self, trailers: bytes) -> None:
@@ -357,12 +358,12 @@ class GRPCStream(Stream):
         coding = self.head.answers
         return HEADERS + literal(b"grpc-encoding", coding.encode()) if coding else HEADERS
 
-    async def packed(self, data: bytes) -> Packed:
+    async def packed(self, parts: Parts) -> PackedParts:
         """An answer's bytes as they are sent: compressed if that is wanted, and they are many."""
         coding = self.head.answers
-        if not coding or len(data) < encodings.WORTH_BYTES:
-            return 0, data
-        return 1, await encodings.encoded([data], coding)
+        if not coding or sum(map(len, parts)) < encodings.WORTH_BYTES:
+            return 0, parts
+        return 1, (await encodings.encoded(parts, coding),)
 
     async def unpacked(self, packed: Packed) -> bytes:
         """A message's bytes as they were before the caller compressed them.
@@ -375,6 +376,14 @@ class GRPCStream(Stream):
         if not flag:
             return data
         return await encodings.decoded(data, self.head.coding.encode(), self._settings)
+
+
+def _framed(packed: PackedParts) -> bytes | Parts:
+    """An answer as gRPC frames it; a small one in one piece."""
+    flag, parts = packed
+    size = sum(map(len, parts))
+    prefix = _PREFIX.pack(flag, size)
+    return b"".join((prefix, *parts)) if size <= _SMALL else (prefix, *parts)
 
 
 def turn_away(connection: Connection[Any], stream_id: int, block: bytes, *, ended: bool) -> Stream:
