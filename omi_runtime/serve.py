@@ -44,6 +44,7 @@ def run(
         environ: where the settings come from.
         worker: what this process is if it is one of several.
     """
+    machine.keep_freed_memory()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(Process(settings, choices, environ, worker).run())
 

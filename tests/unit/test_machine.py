@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,7 @@ def test_what_the_user_set_stays() -> None:
 MODEL = """
 import json
 import os
+import platform
 import subprocess
 import sys
 from omi_runtime import Model
@@ -124,3 +126,31 @@ def test_the_command_tells_them_before_numpy_is_imported() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+@pytest.mark.parametrize(
+    ("variables", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)]
+)
+def test_large_buffers_are_taken_from_memory_that_was_freed(
+    variables: dict[str, str], *, kept: bool
+) -> None:
+    program = """
+import resource
+from omi_runtime import machine
+machine.keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    buffers = [b"x" * 600_000 for _ in range(4)]
+    del buffers
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pages_a_round = 4 * 600_000 // 4096
+    assert (int(done.stdout) < 3 * pages_a_round) == kept
