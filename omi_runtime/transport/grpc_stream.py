@@ -39,6 +39,8 @@ _SMALL: Final = 16_384
 """Bytes of an answer that is put together before it is sent."""
 _TINY: Final = 1_024
 """Bytes: smaller parts of a message are put together as they come, for each takes memory beside."""
+_LOW: Final = STREAM_WINDOW // 2
+"""Of a window: then the client may send more."""
 _OVERHEAD: Final = 128
 """Bytes that a message counts beside its own while it waits: of empty ones too there is an end."""
 _LATE_SECONDS: Final = 0.5
@@ -141,7 +143,15 @@ class GRPCStream(Stream):
 
     def receive(self, data: bytes) -> None:
         """Take a part of the messages."""
-        if self.ended and self._receive_only(data):
+        if self.ended:
+            if self._receive_only(data):
+                return
+        elif self._size > self._held + len(data) and len(data) >= _TINY and not self._is_broken():
+            # Somewhere within a large message, of which most clients send 16 KiB at a time.
+            self._chunks.append(data)
+            self._held += len(data)
+            if self.receive_window < _LOW:
+                self._replenish()
             return
         if self._is_broken():
             return
@@ -151,6 +161,10 @@ class GRPCStream(Stream):
             data, self._chunks, self._held = b"".join((*self._chunks, data)), [], 0
         if data and not self._is_broken():
             self._split(data)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what is to be done with the messages that are there."""
         if self._is_broken():
             self._run()
         elif self.ended:
@@ -233,7 +247,7 @@ class GRPCStream(Stream):
         needed = self._size - self._held if self._size >= 0 and not self._unread else 0
         room = max(needed, STREAM_WINDOW - self._unread)
         missing = room - self.receive_window
-        if missing >= STREAM_WINDOW // 2 or needed > self.receive_window:
+        if missing >= _LOW or needed > self.receive_window:
             self.allow(missing)
 
     def _wake(self) -> None:

@@ -203,9 +203,9 @@ class Connection(asyncio.Protocol, Generic[H]):
         frames.append(wire.frame(wire.CONTINUATION, wire.END_HEADERS, stream_id, parts[-1]))
         return b"".join(frames)
 
-    def room(self) -> int:
-        """Bytes that may be sent now in one frame."""
-        return 0 if self._paused else min(self.send_window, self._max_frame)
+    def room(self) -> tuple[int, int]:
+        """Bytes that may be sent now, and how many of them in one frame."""
+        return 0 if self._paused else self.send_window, self._max_frame
 
     def takes(self, size: int) -> bool:
         """Whether this many bytes may be sent now in one frame, before which none wait."""
@@ -457,7 +457,7 @@ class Connection(asyncio.Protocol, Generic[H]):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "about a request that was not begun")
 
     def _flush_waiting(self) -> None:
-        while self._waiting and self.room() > 0:
+        while self._waiting and self.room()[0] > 0:
             self._waiting.pop(next(iter(self._waiting))).flush()
 
     def _be_patient(self, cost: int = 1) -> None:

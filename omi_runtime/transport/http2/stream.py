@@ -129,7 +129,7 @@ class Stream(ABC):
         """Some of what may be sent: no more than what other streams may wait for."""
         connection, out, left = self.connection, list[bytes | memoryview](), _AT_ONCE
         while self._unsent and left > 0:
-            room = connection.room()
+            room, largest = connection.room()
             if room <= 0:
                 connection.wait_for_room(self)
                 break
@@ -141,10 +141,18 @@ class Stream(ABC):
                 part = memoryview(part)
                 self._unsent.appendleft(part[room:])
                 part = part[:room]
-            out += (wire.head(wire.DATA, 0, self.id, len(part)), part)
-            connection.send_window -= len(part)
-            self.send_window -= len(part)
-            left -= len(part)
+            size = len(part)
+            if size <= largest:
+                out += (wire.head(wire.DATA, 0, self.id, size), part)
+            else:
+                view, whole = memoryview(part), wire.head(wire.DATA, 0, self.id, largest)
+                for at in range(0, size - largest, largest):
+                    out += (whole, view[at : at + largest])
+                at += largest
+                out += (wire.head(wire.DATA, 0, self.id, size - at), view[at:])
+            connection.send_window -= size
+            self.send_window -= size
+            left -= size
         return out
 
     def allow(self, size: int) -> None:
