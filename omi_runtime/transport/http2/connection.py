@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from typing import Final, Generic, Protocol, TypeVar, cast
 
 from omi_runtime.transport.http2 import wire
 from omi_runtime.transport.http2.fields import EMPTY_TABLE, LARGEST_LIST, Field, FieldDecoder
+from omi_runtime.transport.http2.liveness import Liveness
+from omi_runtime.transport.http2.patience import Patience
 from omi_runtime.transport.http2.reader import MAX_FRAME_SIZE, FrameReader, NotHTTP2
 from omi_runtime.transport.http2.stream import Stream
 from omi_runtime.transport.http2.wire import Code, ConnectionFault
@@ -24,18 +25,6 @@ CONNECTION_WINDOW: Final = wire.LARGEST_WINDOW
 """What all streams of a connection hold is bounded by each one's window, and by their number."""
 MAX_STREAMS: Final = 1_000
 
-SILENT_SECONDS: Final = 45.0
-"""Balancers forget connections that are silent for a minute or more, often without a word: pings
-keep them, and tell when a client has vanished, whose calls then end."""
-PING_SECONDS: Final = 20.0
-"""How long a client may take to answer one."""
-
-_PATIENCE: Final = 10_000.0
-_PATIENCE_A_SECOND: Final = 1_000.0
-"""Frames that cost us something and bring nothing (pings, settings, given up requests, empty data)
-which a client may send at once, beside those that answers allow, and how many more each second.
-Well-behaved ones stay far below; without a bound, opening and giving up requests in a loop takes a
-server down."""
 _DRIBBLE: Final = 512
 """Bytes: a client who has answers wait for a window, and opens it by less, costs a frame each."""
 _STREAMS_A_FRAME: Final = 10
@@ -87,7 +76,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         initial_window: bytes that the client takes at first on a new stream.
         stream_window: bytes that it may send at first on a new stream.
         table_update: has to be put before the next block of fields.
-        patience: idle frames that the client may still send, at this moment.
+        patience: of which every frame that brings nothing takes some.
     """
 
     def __init__(self, application: Application[H]) -> None:
@@ -96,7 +85,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         self.initial_window = wire.DEFAULT_WINDOW
         self.stream_window = STREAM_WINDOW
         self.table_update = b""
-        self.patience = _PATIENCE
+        self.patience = Patience()
         self._application = application
         self._reader = FrameReader(self)
         self._fields = FieldDecoder(application.read_head)
@@ -112,24 +101,23 @@ class Connection(asyncio.Protocol, Generic[H]):
         # Of the DATA frame that is coming:
         self._data_stream: Stream | None = None
         self._data_ends = False
-        # Of who sends:
-        self._heard = True
-        self._pinged = False
-        self._alive: asyncio.TimerHandle | None = None
+        self._liveness: Liveness | None = None
         self._last_call: asyncio.TimerHandle | None = None
-        self._patience_at = time.monotonic()
+        self._farewell: asyncio.TimerHandle | None = None
 
     # What asyncio tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has come, who speaks first."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        self._look_later(SILENT_SECONDS)
+        self._liveness = Liveness(self)
         self._application.connected(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client has gone, and nobody waits for its answers."""
-        for timer in (self._alive, self._last_call):
+        if self._liveness is not None:
+            self._liveness.stop()
+        for timer in (self._last_call, self._farewell):
             if timer is not None:
                 timer.cancel()
         for stream in list(self.streams.values()):
@@ -149,7 +137,8 @@ class Connection(asyncio.Protocol, Generic[H]):
         """Read all frames that are whole, and of the others what can be read."""
         if self._closing:
             return
-        self._heard = True
+        if self._liveness is not None:
+            self._liveness.heard = True
         try:
             self._reader.feed(data)
         except NotHTTP2:
@@ -167,6 +156,15 @@ class Connection(asyncio.Protocol, Generic[H]):
         self._say_farewell()
 
     # What streams and the application do
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client has begun as HTTP/2 does."""
+        return self._reader.begun
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life."""
+        self.write(wire.frame(wire.PING, 0, 0, _KEEPALIVE))
 
     def write(self, data: bytes) -> None:
         """Send what is a whole number of frames."""
@@ -270,10 +268,10 @@ class Connection(asyncio.Protocol, Generic[H]):
             self._transport.close()
         elif not self._transport.is_closing():
             self._transport.write_eof()
-            if self._alive is not None:
-                self._alive.cancel()
+            if self._liveness is not None:
+                self._liveness.stop()
             loop = asyncio.get_running_loop()
-            self._alive = loop.call_later(_FAREWELL_SECONDS, self._transport.abort)
+            self._farewell = loop.call_later(_FAREWELL_SECONDS, self._transport.abort)
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -322,7 +320,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         """Hand over a part of the DATA."""
         ends = last and self._data_ends
         if not (part or ends):
-            self._be_patient()
+            self.patience.spend()
         stream = self._data_stream
         if stream is not None and not stream.closed:
             stream.ended = ends
@@ -344,12 +342,12 @@ class Connection(asyncio.Protocol, Generic[H]):
         if not stream_id & 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a client's streams have odd numbers")
         if stream_id <= self._last_stream:  # closed
-            self._be_patient()
+            self.patience.spend()
             return
         self._last_stream = stream_id
         if self._refusing or len(self.streams) >= MAX_STREAMS:
             self.write(wire.reset(stream_id, Code.REFUSED_STREAM))
-            self._be_patient()
+            self.patience.spend()
             return
         opened = self._application.open_stream(self, stream_id, head, ended=ends)
         if not opened.closed:
@@ -370,12 +368,12 @@ class Connection(asyncio.Protocol, Generic[H]):
         else:  # PRIORITY, GOAWAY, and what is not known, say nothing that matters here
             if (kind == wire.GOAWAY and stream_id) or (kind == wire.PRIORITY and not stream_id):
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "GOAWAY of a stream, PRIORITY of none")
-            self._be_patient()
+            self.patience.spend()
 
     def _take_reset(self, stream_id: int, payload: bytes) -> None:
         wire.read_number(payload, "RST_STREAM")
         self._check_known(stream_id)
-        self._be_patient()
+        self.patience.spend()
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream.abandon()
@@ -391,7 +389,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         if not size:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
         if self._waiting and size < _DRIBBLE:
-            self._be_patient()
+            self.patience.spend()
         self.send_window += size
         if self.send_window > wire.LARGEST_WINDOW:
             raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window out of range")
@@ -399,7 +397,7 @@ class Connection(asyncio.Protocol, Generic[H]):
 
     def _take_window_of(self, stream: Stream, size: int) -> None:
         if stream.send_window <= 0 and size < _DRIBBLE:
-            self._be_patient()
+            self.patience.spend()
         stream.send_window += size
         if not size:
             stream.refuse(Code.PROTOCOL_ERROR)
@@ -411,7 +409,7 @@ class Connection(asyncio.Protocol, Generic[H]):
     def _take_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS of a stream")
-        self._be_patient(1 + len(self.streams) // _STREAMS_A_FRAME)
+        self.patience.spend(1 + len(self.streams) // _STREAMS_A_FRAME)
         if flags & wire.ACK:
             if payload:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS in an acknowledgement")
@@ -446,7 +444,7 @@ class Connection(asyncio.Protocol, Generic[H]):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PING of a stream")
         if len(payload) != len(_KEEPALIVE):
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes")
-        self._be_patient()
+        self.patience.spend()
         if not flags & wire.ACK:
             self.write(wire.frame(wire.PING, wire.ACK, 0, payload))
         elif payload == _LAST_CALL and self._draining:
@@ -459,37 +457,3 @@ class Connection(asyncio.Protocol, Generic[H]):
     def _flush_waiting(self) -> None:
         while self._waiting and self.room()[0] > 0:
             self._waiting.pop(next(iter(self._waiting))).flush()
-
-    def _be_patient(self, cost: int = 1) -> None:
-        """Bear a frame that brings nothing, and costs as much as this many.
-
-        Raises:
-            ConnectionFault: there were too many.
-        """
-        self.patience = min(self.patience, _PATIENCE) - cost
-        if self.patience > 0:
-            return
-        now = time.monotonic()
-        self.patience += min(_PATIENCE, (now - self._patience_at) * _PATIENCE_A_SECOND)
-        self._patience_at = now
-        if self.patience < 1:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
-
-    # Whether anybody is there
-
-    def _look_later(self, seconds: float) -> None:
-        self._alive = asyncio.get_running_loop().call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        if not self._reader.begun:
-            self.abort()
-        elif self._heard:
-            self._pinged = self._heard = False
-            self._look_later(SILENT_SECONDS)
-        elif not self._pinged:
-            self._pinged = True
-            self.write(wire.frame(wire.PING, 0, 0, _KEEPALIVE))
-            self._look_later(PING_SECONDS)
-        else:
-            logger.info("a gRPC client has vanished: it answered no ping for %g s", PING_SECONDS)
-            self.abort()

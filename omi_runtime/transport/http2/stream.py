@@ -65,14 +65,14 @@ class Stream(ABC):
     def send_data(self, *parts: bytes | memoryview) -> None:
         """Send some of the answer's body, as soon as the client takes it."""
         if not self.closed:
-            self.connection.patience += GRATITUDE
+            self.connection.patience.left += GRATITUDE
             self._unsent.extend(parts)
             self.flush()
 
     def send_trailers(self, block: bytes) -> None:
         """End the answer with its last fields, or with its first if none were sent."""
         if not self.closed:
-            self.connection.patience += GRATITUDE
+            self.connection.patience.left += GRATITUDE
             self._last = block
             self.flush()
 
@@ -85,7 +85,7 @@ class Stream(ABC):
             self.send_trailers(trailers)
             return
         connection.send_window -= size
-        connection.patience += GRATITUDE
+        connection.patience.left += GRATITUDE
         stream_id, pack = self.id, wire.HEAD.pack
         if connection.table_update:
             headers = connection.table_update + headers
