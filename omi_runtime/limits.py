@@ -1,9 +1,15 @@
-"""How large a request and an answer may be, and the errors that say so."""
+"""How large a request and an answer may be, and the errors that say so; how slow a request."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from omi_runtime.errors import TooLarge
 from omi_runtime.settings import Settings
+
+BODY_SECONDS: Final = 20.0
+SLOWEST_BODY: Final = 10_000
+"""Bytes that a request's body brings within BODY_SECONDS, if it does not end: 500 a second."""
 
 
 def request_too_large(settings: Settings) -> TooLarge:

@@ -23,7 +23,7 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.memory import overloaded
 from omi_runtime.provenance import MODEL_KEY
 from omi_runtime.request import RequestContext
-from omi_runtime.transport.grpc_head import Head, Metadata
+from omi_runtime.transport.grpc_head import Metadata
 from omi_runtime.transport.grpc_stream import GRPCStream, Parts
 from omi_runtime.transport.http2.fields import literal
 from omi_runtime.transport.status import Status
@@ -73,17 +73,21 @@ class Call:
             messages are requests of their own, `begin` makes one for each.
     """
 
-    __slots__ = ("_handler", "_head", "_interface", "_method", "context")
+    __slots__ = ("_handler", "_head", "_interface", "_method", "_timeout", "context")
 
-    def __init__(self, handler: ModelHandler, interface: str, method: str, head: Head) -> None:
+    def __init__(
+        self, handler: ModelHandler, interface: str, method: str, stream: GRPCStream
+    ) -> None:
+        head = stream.head
         self._handler = handler
         self._interface = interface
         self._method = method
         self._head = head
+        self._timeout = stream.timeout
         self.context = handler.begin(
             interface, method, request_id=head.request_id, traceparent=head.traceparent
         )
-        self.context.allow(head.timeout)
+        self.context.allow(stream.timeout)
 
     @property
     def metadata(self) -> Metadata:
@@ -101,7 +105,7 @@ class Call:
 
     def remaining(self) -> float | None:
         """Seconds that the caller still waits; None if it has not said."""
-        timeout = self._head.timeout
+        timeout = self._timeout
         if timeout is None:
             return None
         return max(0.0, self.context.started + timeout - time.monotonic())
@@ -132,7 +136,7 @@ class Calls:
         self.run = self._answers if method.streams_responses else self._answer
 
     async def _answer(self, stream: GRPCStream) -> None:
-        call = Call(self._handler, self._interface, self._label, stream.head)
+        call = Call(self._handler, self._interface, self._label, stream)
         context = call.context
         self._endpoint.begin(context)
         try:
@@ -157,7 +161,7 @@ class Calls:
             stream.done()
 
     async def _answers(self, stream: GRPCStream) -> None:
-        call = Call(self._handler, self._interface, self._label, stream.head)
+        call = Call(self._handler, self._interface, self._label, stream)
         context = call.context
         self._endpoint.begin(context)
         try:

@@ -15,6 +15,7 @@ from omi_runtime import limits
 from omi_runtime.errors import InvalidRequest, NotOffered, OMIError
 from omi_runtime.settings import Settings
 from omi_runtime.transport import encodings
+from omi_runtime.transport.arrival import MOST_DISCARDED, Arrival
 from omi_runtime.transport.grpc_head import CODINGS, Head, percent_encoded
 from omi_runtime.transport.http2.connection import STREAM_WINDOW, Connection
 from omi_runtime.transport.http2.fields import literal
@@ -67,16 +68,19 @@ class GRPCStream(Stream):
 
     Attributes:
         head: what the request's fields say.
+        timeout: seconds that the caller waits, from when the method begins; None: not said.
         is_late: the caller's deadline has passed, and nothing has ended the call.
     """
 
     __slots__ = (
         "_answering",
+        "_arrival",
         "_chunks",
         "_failure",
         "_flag",
         "_held",
         "_messages",
+        "_refusal",
         "_runner",
         "_settings",
         "_size",
@@ -86,6 +90,7 @@ class GRPCStream(Stream):
         "_waiter",
         "head",
         "is_late",
+        "timeout",
     )
 
     def __init__(
@@ -100,10 +105,13 @@ class GRPCStream(Stream):
     ) -> None:
         super().__init__(connection, stream_id, ended=ended)
         self.head = head
+        self.timeout = head.timeout
         self.is_late = False
         self._runner = runner
         self._settings = settings
         self._answering = False
+        self._arrival: Arrival | None = None
+        self._refusal: OMIError | None = None  # which is told when the request has come
         self._failure: OMIError | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -121,14 +129,14 @@ class GRPCStream(Stream):
         """See whether the call can be answered; of a stream, begin to."""
         head = self.head
         if head.bad_timeout:
-            self._fail(
+            self._refuse(
                 InvalidRequest(
                     f"grpc-timeout {head.bad_timeout!r} is no time: expected up to eight digits "
                     "and one of H, M, S, m, u, n"
                 )
             )
         elif head.coding not in CODINGS:
-            self._fail(
+            self._refuse(
                 NotOffered(f"grpc-encoding {head.coding!r} is not read here: {', '.join(CODINGS)}")
             )
         elif self.ended:
@@ -136,25 +144,25 @@ class GRPCStream(Stream):
         elif self._runner.streams_requests:
             self._run()
 
+    def await_rest(self) -> None:
+        """Have a request come within reasonable time, if it is the only message of its call."""
+        if self._task is None and self._arrival is None and not self._runner.streams_requests:
+            self._arrival = Arrival(self.head.timeout, self._fail)
+
     # What comes
 
     def _is_broken(self) -> bool:
-        return self._failure is not None
+        return self._refusal is not None or self._failure is not None
 
     def receive(self, data: bytes) -> None:
         """Take a part of the messages."""
-        if self.ended:
-            if self._receive_only(data):
-                return
-        elif self._size > self._held + len(data) and len(data) >= _TINY and not self._is_broken():
-            # Somewhere within a large message, of which most clients send 16 KiB at a time.
-            self._chunks.append(data)
-            self._held += len(data)
-            if self.receive_window < _LOW:
-                self._replenish()
+        if self._receive_only(data) if self.ended else self._receive_within(data):
             return
         if self._is_broken():
+            self._discard(len(data))
             return
+        if self._arrival is not None:
+            self._arrival.come(len(data))
         if self._size >= 0:  # the rest of a message that may be large
             data = self._continued(data)
         elif self._chunks:
@@ -166,7 +174,7 @@ class GRPCStream(Stream):
     def _go_on(self) -> None:
         """Do what is to be done with the messages that are there."""
         if self._is_broken():
-            self._run()
+            self._discard(0)
         elif self.ended:
             self._complete()
         else:
@@ -183,6 +191,19 @@ class GRPCStream(Stream):
             return False
         self._messages.append((0, data[_PREFIX.size :]))
         self._run()
+        return True
+
+    def _receive_within(self, data: bytes) -> bool:
+        """Take what lies within a large message, of which most clients send 16 KiB at a time."""
+        size = len(data)
+        if self._size <= self._held + size or size < _TINY or self._is_broken():
+            return False
+        self._chunks.append(data)
+        self._held += size
+        if self._arrival is not None:
+            self._arrival.come(size)
+        if self.receive_window < _LOW:
+            self._replenish()
         return True
 
     def _continued(self, data: bytes) -> bytes:
@@ -208,15 +229,12 @@ class GRPCStream(Stream):
         at, count = 0, len(data)
         while count - at >= _PREFIX.size:
             flag, size = _PREFIX.unpack_from(data, at)
-            if size > self._settings.max_request_bytes:
-                self._failure = limits.request_too_large(self._settings)
-                return
-            if flag > 1 or (flag and self.head.coding == "identity"):
-                self._failure = InvalidRequest(
-                    "a message is marked as compressed, and no grpc-encoding says how"
-                )
-                return
+            error = self._objection(flag, size)
             at += _PREFIX.size
+            if error is not None:
+                self._size, self._held = size, count - at
+                self._refuse(error)
+                return
             if count - at < size:
                 self._flag, self._size = flag, size
                 self._chunks, self._held = [data[at:]], count - at
@@ -226,9 +244,18 @@ class GRPCStream(Stream):
         if at < count:  # a part of a prefix
             self._chunks, self._held = [data[at:]], count - at
 
+    def _objection(self, flag: int, size: int) -> OMIError | None:
+        if size > self._settings.max_request_bytes:
+            return limits.request_too_large(self._settings)
+        if flag > 1 or (flag and self.head.coding == "identity"):
+            return InvalidRequest(
+                "a message is marked as compressed, and no grpc-encoding says how"
+            )
+        return None
+
     def _add(self, flag: int, data: bytes) -> None:
         if self._messages and not self._runner.streams_requests:
-            self._failure = NotOffered("the method takes one message, and several came")
+            self._fail(NotOffered("the method takes one message, and several came"))
             return
         self._messages.append((flag, data))
         self._unread += len(data) + _OVERHEAD
@@ -254,17 +281,47 @@ class GRPCStream(Stream):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _refuse(self, error: OMIError) -> None:
+        """Fail as soon as the caller is rid of what it is sending: see `arrival`."""
+        self._refusal = error
+        if self._is_rid():
+            self._fail(error)
+            return
+        self._chunks.clear()
+        if self._arrival is None:
+            self._arrival = Arrival(self.head.timeout, self._fail)
+        self._arrival.discard(error)
+
+    def _is_rid(self) -> bool:
+        """Whether nothing of the request that is refused is waited for."""
+        if self.ended or max(self._size, self._held) > MOST_DISCARDED:
+            return True
+        return self._runner.streams_requests and self._held >= self._size
+
+    def _discard(self, size: int) -> None:
+        if self._refusal is None or self._failure is not None:
+            return
+        self._held += size
+        if self._is_rid():
+            self._fail(self._refusal)
+        elif self.receive_window < STREAM_WINDOW // 2:
+            self.allow(STREAM_WINDOW - self.receive_window)
+
     def _fail(self, error: OMIError) -> None:
         self._failure = error
         self._run()
 
     def _run(self) -> None:
+        if self._arrival is not None:
+            self._arrival.over()
         if self._task is not None:
             self._wake()
             return
+        timeout = self.timeout
+        if timeout is not None and self._arrival is not None:
+            timeout = self.timeout = max(0.0, timeout - self._arrival.took())
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._runner.run(self))
-        timeout = self.head.timeout
         if timeout is not None:
             streams = self._runner.streams_requests or self._runner.streams_responses
             late = timeout if streams else timeout + _LATE_SECONDS
@@ -275,7 +332,9 @@ class GRPCStream(Stream):
         self.cancel()
 
     def cancel(self) -> None:
-        """Have the method stop."""
+        """Have the method stop, or not begin."""
+        if self._arrival is not None:
+            self._arrival.over()
         if self._task is not None:
             self._task.cancel()
 
@@ -295,6 +354,8 @@ class GRPCStream(Stream):
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._arrival is not None:
+            self._arrival.over()
 
     # What the method takes and gives
 
@@ -323,7 +384,7 @@ class GRPCStream(Stream):
             await self._waiter
         packed = self._messages.popleft()
         self._unread -= len(packed[1]) + _OVERHEAD
-        if not self.ended:
+        if not (self.ended or self._is_broken()):
             self._replenish()
         return packed
 
@@ -416,6 +477,9 @@ def refuse(connection: Connection[Any], stream_id: int, *, ended: bool) -> Strea
 
 class _TurnedAway(Stream):
     __slots__ = ()
+
+    def await_rest(self) -> None:
+        """It is not waited for."""
 
     def receive(self, data: bytes) -> None:
         """Take no note of it."""

@@ -20,6 +20,7 @@ from httptools import (
 
 from omi_runtime import limits
 from omi_runtime.errors import InvalidRequest, ModelNotReady, OMIError
+from omi_runtime.limits import BODY_SECONDS, SLOWEST_BODY
 from omi_runtime.transport.http import Dispatcher
 from omi_runtime.transport.http_exchange import STATUS_LINES, Exchange, ServerState, lines
 from omi_runtime.transport.http_messages import Refused, Response
@@ -30,9 +31,6 @@ MAX_HEAD_BYTES: Final = 65_536
 MAX_HEADERS: Final = 128
 HEAD_SECONDS: Final = 20.0
 """From the first byte of a head to its last."""
-BODY_SECONDS: Final = 20.0
-SLOWEST_BODY: Final = 10_000
-"""Bytes that a body brings within BODY_SECONDS, if it does not end: 500 a second."""
 HIGH_WATER: Final = 65_536
 """Bytes of a body that nobody asks for, after which no more is read from its client."""
 IDLE_SECONDS: Final = 65.0

@@ -317,12 +317,40 @@ def test_a_call_is_refused(
     assert peer.call(to_echo(b"well")).echo == b"well"
 
 
-def test_a_message_too_large_is_refused_after_its_prefix(peer: Peer) -> None:
+def test_a_message_far_too_large_is_refused_after_its_prefix(peer: Peer) -> None:
     stream_id = peer.open()
-    peer.data(stream_id, struct.pack(">BI", 0, LIMIT + 1), ends=False)
+    peer.data(stream_id, struct.pack(">BI", 0, 2**30), ends=False)
     answer = peer.answer(stream_id)
     assert answer.status == 8
     assert "OMI_MAX_REQUEST_BYTES" in answer.message
+
+
+@pytest.mark.parametrize(
+    "own", [{}, {"path": STREAM}, {"grpc_timeout": "soon"}, {"grpc_encoding": "zstd"}]
+)
+def test_a_message_that_is_refused_is_let_in_before_its_caller_is_told(
+    peer: Peer, own: dict[str, str]
+) -> None:
+    stream_id = peer.open(own.pop("path", RUN), **own)
+    whole = framed(bytes(2 * LIMIT))
+    peer.data(stream_id, whole[:-1], ends=False)  # waits for windows, which have to open
+    peer.h2.ping(b"any news")
+    peer.flush()
+    peer.wait(lambda: peer.pongs)
+    answer = peer.answers[stream_id]
+    assert not answer.headers
+    peer.data(stream_id, whole[-1:])
+    assert peer.answer(stream_id).status in {3, 8, 12}
+    assert peer.call(to_echo(b"well")).echo == b"well"
+
+
+def test_a_deadline_counts_from_the_head_of_a_request(peer: Peer) -> None:
+    stream_id = peer.open(grpc_timeout="200m")
+    peer.data(stream_id, to_echo(b"never whole")[:-1], ends=False)
+    answer = peer.answer(stream_id)
+    assert answer.status == 4
+    assert "the request did not arrive within the caller's limit: after 0.2 s" in answer.message
+    assert peer.call(to_echo(b"well"), grpc_timeout="20S").echo == b"well"
 
 
 def test_a_text_that_is_not_ascii_is_percent_encoded(peer: Peer) -> None:

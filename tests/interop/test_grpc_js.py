@@ -36,7 +36,8 @@ def modules() -> Path:
 
 def test_grpc_js(modules: Path, servers: Any) -> None:
     model = TESTS / "interop" / "peers" / "echo_models.py"
-    server = servers(INTERFACE="omi", OMI_MODEL=f"{model}:Echo")
+    limit = str(30 * 1024 * 1024)
+    server = servers(INTERFACE="omi", OMI_MODEL=f"{model}:Echo", OMI_MAX_REQUEST_BYTES=limit)
     port = str(server.port("omi"))
     server.wait_for_log("is ready")
     script, protos = PEERS / "grpc_js_client.js", ROOT / "protos"
@@ -46,6 +47,7 @@ def test_grpc_js(modules: Path, servers: Any) -> None:
     assert said == {
         "small": {"code": "OK", "details": "", "echo": ["one"], "id": "from-node"},
         "large": ["OK", True],
+        "too large": ["RESOURCE_EXHAUSTED", True, "OK"],
         "many": True,
         "late": "DEADLINE_EXCEEDED",
         "cancelled": "CANCELLED",

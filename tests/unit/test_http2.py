@@ -18,8 +18,10 @@ from hyperframe import frame as frames
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from omi_runtime import limits
 from omi_runtime.errors import OMIError
 from omi_runtime.settings import Settings
+from omi_runtime.transport import arrival
 from omi_runtime.transport.grpc_head import percent_encoded, read_head
 from omi_runtime.transport.grpc_stream import GRPCStream
 from omi_runtime.transport.http2 import wire
@@ -277,6 +279,7 @@ class Method:
         self.taken: list[tuple[int, bytes]] = []
         self.refused: OMIError | None = None
         self.may_go_on = asyncio.Event()
+        self.ended = asyncio.Event()
         self.begun = 0
 
     async def run(self, stream: GRPCStream) -> None:
@@ -290,6 +293,8 @@ class Method:
                 self.taken.append(packed)
         except OMIError as error:
             self.refused = error
+        finally:
+            self.ended.set()
 
 
 class Called:
@@ -470,6 +475,69 @@ def test_a_call_that_is_given_up_at_once_leaves_no_timer() -> None:
         await call.settle()
         assert not call.method.begun
         assert timer.cancelled()
+
+    asyncio.run(main())
+
+
+def test_a_request_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
+
+    async def main() -> None:
+        call, conversation = Called(streams_requests=False), Called(streams_requests=True)
+        for one in (call, conversation):
+            one.method.may_go_on.set()
+            one.stream.await_rest()
+        call.send(framed(0, bytes(100_000))[:5_000])
+        await asyncio.wait_for(call.method.ended.wait(), 10.0)
+        assert "0.05 s brought less than 10000 bytes" in str(call.method.refused)
+        conversation.send(framed(0, b"late"), ends=True)
+        await conversation.settle()
+        assert conversation.method.taken == [(0, b"late")]
+
+    asyncio.run(main())
+
+
+def test_a_request_that_makes_its_way_is_not_given_up() -> None:
+    async def main() -> None:
+        call = Called(streams_requests=False)
+        call.stream.await_rest()
+        waited = call.stream._arrival
+        assert waited is not None
+        data = framed(0, bytes(100_000))
+        for at in range(0, 90_000, 10_000):
+            call.send(data[at : at + 10_000])
+            waited._look()
+        call.send(data[90_000:], ends=True)
+        await call.settle()
+        assert call.method.taken == [(0, data[5:])]
+        assert waited._timer.cancelled()
+
+    asyncio.run(main())
+
+
+def test_the_time_that_a_request_took_to_arrive_is_the_callers() -> None:
+    async def main() -> None:
+        call = Called(streams_requests=False, timeout=b"50S")
+        call.stream.await_rest()
+        await asyncio.sleep(0.02)
+        call.send(framed(0, b"late"), ends=True)
+        assert call.stream.timeout is not None
+        assert 0 < call.stream.timeout <= 49.98
+        call.stream.abandon()
+
+    asyncio.run(main())
+
+
+def test_a_refused_request_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "DISCARD_SECONDS", 0.05)
+
+    async def main() -> None:
+        for streams_requests in (False, True):
+            call = Called(streams_requests=streams_requests, limit=10)
+            call.method.may_go_on.set()
+            call.send(framed(0, bytes(1000))[:50])
+            await asyncio.wait_for(call.method.ended.wait(), 10.0)
+            assert "OMI_MAX_REQUEST_BYTES" in str(call.method.refused)
 
     asyncio.run(main())
 

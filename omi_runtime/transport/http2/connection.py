@@ -101,6 +101,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         # Of the DATA frame that is coming:
         self._data_stream: Stream | None = None
         self._data_ends = False
+        self._begun: list[Stream] = []
         self._liveness: Liveness | None = None
         self._last_call: asyncio.TimerHandle | None = None
         self._farewell: asyncio.TimerHandle | None = None
@@ -141,6 +142,8 @@ class Connection(asyncio.Protocol, Generic[H]):
             self._liveness.heard = True
         try:
             self._reader.feed(data)
+            if self._begun:
+                self._await_rest()
         except NotHTTP2:
             self._turn_away()
         except ConnectionFault as fault:
@@ -154,6 +157,13 @@ class Connection(asyncio.Protocol, Generic[H]):
         """What is no HTTP/2 is most likely a person, or a probe that was pointed at this port."""
         self.write(_NO_HTTP2)
         self._say_farewell()
+
+    def _await_rest(self) -> None:
+        """Of the requests that have just begun, most are complete and cost nothing more here."""
+        for stream in self._begun:
+            if not (stream.ended or stream.closed):
+                stream.await_rest()
+        self._begun.clear()
 
     # What streams and the application do
 
@@ -352,6 +362,8 @@ class Connection(asyncio.Protocol, Generic[H]):
         opened = self._application.open_stream(self, stream_id, head, ended=ends)
         if not opened.closed:
             self.streams[stream_id] = opened
+            if not ends:
+                self._begun.append(opened)
 
     def take_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """All that is not a request's own."""

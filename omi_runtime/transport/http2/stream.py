@@ -57,6 +57,10 @@ class Stream(ABC):
     def abandoned(self) -> None:
         """The client has given the request up, or has gone; the stream is closed."""
 
+    @abstractmethod
+    def await_rest(self) -> None:
+        """The request has begun, and is not complete with what has come together."""
+
     def send_headers(self, block: bytes) -> None:
         """Send the answer's first fields, as `fields.literal` makes them."""
         if not self.closed:

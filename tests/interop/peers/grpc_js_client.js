@@ -62,10 +62,13 @@ async function main() {
   const small = await run([Buffer.from("one")], metadata);
   small.echo = small.echo.map(String);
   const whole = await run([large]);
+  const refused = await run([large, large]);
+  const next = await run([Buffer.from("next")]);
   const many = await Promise.all(Array.from({ length: 300 }, (_, i) => run([Buffer.from(`${i}`)])));
   const said = {
     small,
     large: [whole.code, whole.echo.length === 1 && whole.echo[0].equals(large)],
+    "too large": [refused.code, refused.details.includes("OMI_MAX_REQUEST_BYTES"), next.code],
     many: many.every((one, i) => one.code === "OK" && one.echo[0].toString() === `${i}`),
     late: (await run([Buffer.from("wait")], undefined, deadline)).code,
     cancelled: (await run([Buffer.from("wait")], undefined, { cancelled: true })).code,
