@@ -219,20 +219,36 @@ _NPY_HEAD_BYTES: Final = 2**16 + 12
 
 def _read_npy(data: Buffer) -> Array:
     """View an .npy file's array; np.load would believe a header that says terabytes."""
+    shape, fortran_order, dtype, start = _read_npy_head(data)
+    if dtype.hasobject:
+        raise InvalidInput("holds pickled Python objects, which are not read")
+    count, rest = math.prod(shape), len(data) - start
+    if count * dtype.itemsize != rest or min(shape, default=0) < 0:
+        raise InvalidInput(f"has {rest} bytes where shape {list(shape)} is said")
+    try:
+        array = np.frombuffer(data, dtype, count, start)
+        return array.reshape(shape, order="F" if fortran_order else "C")
+    except (ValueError, OverflowError):
+        raise InvalidInput(f"has a header that says {dtype} of shape {list(shape)}") from None
+
+
+def _read_npy_head(data: Buffer) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether column by column, dtype, and where the elements begin.
+
+    numpy's own words for what is wrong are left out: they show its objects' addresses.
+    """
     stream = io.BytesIO(data[:_NPY_HEAD_BYTES])
     try:
         version = npy.read_magic(stream)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(stream)
-        count, rest = math.prod(shape), len(data) - stream.tell()
-        if count * dtype.itemsize != rest:
-            raise InvalidInput(f"has {rest} bytes where shape {list(shape)} is said")
-        array = np.frombuffer(data, dtype, count, stream.tell())
-        return array.reshape(shape, order="F" if fortran_order else "C")
-    except InvalidInput:
-        raise
-    except Exception as error:  # noqa: BLE001 - numpy evaluates the header as Python source
-        raise InvalidInput(f"is not an .npy file: {error}") from None
+    except ValueError:
+        raise InvalidInput(r"is not an .npy file: it does not begin with \x93NUMPY") from None
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    try:
+        return *read_header(stream), stream.tell()
+    except Exception:  # noqa: BLE001 - numpy evaluates the header as Python source
+        raise InvalidInput(
+            "is not an .npy file: its header is no dictionary of descr, fortran_order and shape"
+        ) from None
 
 
 def _decode_csv(data: Buffer, marker: Tensor) -> Array:
