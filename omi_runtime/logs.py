@@ -17,7 +17,7 @@ import orjson
 from omi_runtime.errors import StartupError
 from omi_runtime.request import current_request
 
-_SERVER_LOGGERS: Final = ("uvicorn", "grpc", "asyncio")
+_SERVER_LOGGERS: Final = ("uvicorn", "grpc", "asyncio")  # KServe's own server has the first two
 
 
 class TextFormatter(logging.Formatter):

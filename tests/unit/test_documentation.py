@@ -141,6 +141,26 @@ def test_the_documented_table_is_the_adapters(code: ErrorCode) -> None:
     assert wire.run_status == 200 or re.search(rf"{wire.run_status}|RESOURCE_EXHAUSTED", omi)
 
 
+# --- the tree and its decisions ---
+
+
+def test_every_decision_is_in_the_index_and_in_the_navigation_in_order() -> None:
+    decisions = ROOT / "docs" / "decisions"
+    records = sorted(path.name for path in decisions.glob("[0-9]*.md"))
+    index = (decisions / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \[\d{4}\]\((.+?)\)", index, re.MULTILINE) == records
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert re.findall(r"decisions/(\d{4}-.+\.md)", navigation) == records
+
+
+def test_the_map_for_contributors_names_modules_that_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.split("| subject | modules of `omi_runtime/` |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", table)) - {"current_request"}
+    assert len(named) > 40
+    assert named <= {path.stem for path in (ROOT / "omi_runtime").glob("*.py")}
+
+
 # --- public names ---
 
 
