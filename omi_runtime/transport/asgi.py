@@ -96,7 +96,7 @@ def _scope(exchange: Exchange) -> Scope:
         "path": unquote(path.decode("ascii")),
         "raw_path": path,
         "query_string": url.query or b"",
-        "headers": exchange.headers,
+        "headers": list(exchange.headers),
     }
 
 

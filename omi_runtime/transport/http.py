@@ -152,6 +152,7 @@ class Dispatcher:
             request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
             traceparent=headers.get(b"traceparent", b"").decode("latin-1"),
         )
+        exchange.context = context
         endpoint.begin(context)
         try:
             if answer is None:
@@ -173,7 +174,7 @@ class Dispatcher:
         except Exception as bug:  # noqa: BLE001 - of a framework, or ours
             if not context.code:
                 context.failed(bug)
-            self._break_off(exchange, bug)
+            self._break_off(exchange, context, bug)
         finally:
             endpoint.end(context)
 
@@ -207,16 +208,18 @@ class Dispatcher:
         request = ASGIRequest(exchange, (b"x-request-id", context.id.encode()))
         try:
             await request.answered_by(self._fallback)
+            if not exchange.answered and not exchange.gone:
+                raise RuntimeError("the application ended without an answer")
         finally:
             if request.status:
                 context.code = OK if request.status < 400 else str(request.status)
 
-    def _break_off(self, exchange: Exchange, bug: Exception) -> None:
+    def _break_off(self, exchange: Exchange, context: RequestContext, bug: Exception) -> None:
         """End a request whose answer has failed, as well as it goes."""
         if exchange.answered:  # a framework raises once more what it has answered
             return
         if not exchange.responding:
-            exchange.respond(self.on_error(bug))
+            exchange.respond(self.on_error(bug), context.id)
             return
         logger.error("an answer broke off", exc_info=bug)
         exchange.connection.transport.close()

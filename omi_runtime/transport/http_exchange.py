@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from omi_runtime.errors import InternalError
+from omi_runtime.request import RequestContext
 from omi_runtime.transport.http_messages import JSON_ONLY, Response
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -68,6 +69,7 @@ class Exchange:
         body: all of it, once it is there.
         parts: of the body, as they come.
         task: which answers it, once it has begun.
+        context: the request as the core knows it, once it has begun.
         wanted: the body is waited for.
         responding: the answer is on its way, so that there can be no other.
         answered: the answer is complete.
@@ -80,6 +82,7 @@ class Exchange:
         "answered",
         "body",
         "connection",
+        "context",
         "expects_continue",
         "gone",
         "headers",
@@ -112,6 +115,7 @@ class Exchange:
         self.expects_continue = expects_continue
         self.http_1_0 = http_1_0
         self.task: asyncio.Task[None] | None = None
+        self.context: RequestContext | None = None
         self.wanted = self.responding = self.answered = self.gone = self._chunked = False
         self.parts: list[bytes] = []
         self._arrival: asyncio.Future[None] | None = None
@@ -124,6 +128,7 @@ class Exchange:
         parts = self.parts
         self.body = parts[0] if len(parts) == 1 else b"".join(parts)
         self.parts = []
+        self.expects_continue = False
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
@@ -160,6 +165,8 @@ class Exchange:
             size,
             b"" if self._stays() else _CLOSE,
         )
+        if self.method == b"HEAD":
+            body, response = b"", Response(response.status, b"")
         self.responding = True
         connection.transport.write(b"%b%b%b%bcontent-length: %d\r\n%b\r\n%b" % (*head, body))
         for part in response.tail:
@@ -205,7 +212,9 @@ class Exchange:
 
     def _stays(self) -> bool:
         """Whether the connection does, when this is answered."""
-        if self.connection.server.stopping:
+        # Who waits for word to send the body, and gets an answer, sends it or does not: what comes
+        # next could be either, the body or a request.
+        if self.connection.server.stopping or self.expects_continue:
             self.keep_alive = False
         return self.keep_alive
 

@@ -68,10 +68,13 @@ class HTTPProtocol(asyncio.Protocol):
         self._announced = 0  # Content-Length
         self._expects_continue = False
         self._wishes_upgrade = False
+        self._hosts = 0
+        self._fault: OMIError | None = None  # for which it is refused, once its head is there
         self._arriving: Exchange | None = None  # once its head is there
         self._segment = 0  # bytes that have come in one piece
-        self._head = 0  # bytes of an incomplete head
+        self._head = 0  # bytes of an incomplete head; then since there was any of the body
         self._received = 0  # bytes of the body
+        self._counted = 0  # of those, when there was last any
         self._seen = 0  # of those, when last looked at
         # The last request that was alone in its piece:
         self._usual_head = _NO_HEAD
@@ -85,6 +88,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
+        self._unsent = 0  # bytes that the client had still to take, when last looked for
 
     def _new_parser(self) -> HttpRequestParser:
         parser = HttpRequestParser(self)
@@ -122,28 +126,41 @@ class HTTPProtocol(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            self._stay_with_http(data[upgrade.args[0] :])
+            self._stay_with_http(memoryview(data)[upgrade.args[0] :])
             return
         except HttpParserError:
-            self._refuse(InvalidRequest("the request is no HTTP/1.1 that can be read"))
+            self._refuse(_UNREADABLE)
             return
         if self._stage != _NOTHING:
             self._await_rest()
         elif from_the_start and self._announced == self._received:
             self._remember(data)
 
-    def _stay_with_http(self, rest: bytes) -> None:
+    def _stay_with_http(self, rest: memoryview) -> None:
         """Read a head again, without the wish for another protocol, which nobody has to grant.
 
-        The parser takes what follows such a head for that protocol, be it the request's own body.
+        The parser takes what follows such a head for that protocol, be it the request's own body;
+        or further requests, any number of which may have that wish too.
         """
-        if not self._wishes_upgrade:  # CONNECT, which asks a proxy for a tunnel
-            self._refuse(InvalidRequest("this is a server, no proxy"))
+        while self._wishes_upgrade and not self._refused:
+            line = (self._parser.get_method(), self._target, self._parser.get_http_version())
+            headers = lines(header for header in self._headers if header[0] != b"upgrade")
+            head = b"%b %b HTTP/%b\r\n%b\r\n" % (*line[:2], line[2].encode(), headers)
+            self._segment = len(head) + len(rest)
+            self._parser = self._new_parser()
+            try:
+                self._parser.feed_data(head)
+                self._parser.feed_data(rest)
+            except HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+                continue
+            except HttpParserError:
+                self._refuse(_UNREADABLE)
+            else:
+                if self._stage != _NOTHING:
+                    self._await_rest()
             return
-        request_line = b"%b %b HTTP/1.1\r\n" % (self._parser.get_method(), self._target)
-        headers = [header for header in self._headers if header[0] != b"upgrade"]
-        self._parser = self._new_parser()
-        self.data_received(b"%b%b\r\n%b" % (request_line, lines(headers), rest))
+        self._refuse(InvalidRequest("this is a server, no proxy"))  # CONNECT asks for a tunnel
 
     def pause_writing(self) -> None:
         """The client takes too little of what is sent (asyncio)."""
@@ -163,13 +180,13 @@ class HTTPProtocol(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Take no more from the client for now."""
-        if not self._read_paused:
+        if not self._read_paused and not self.transport.is_closing():
             self._read_paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on with it."""
-        if self._read_paused:
+        if self._read_paused and not self.transport.is_closing():
             self._read_paused = False
             self.transport.resume_reading()
 
@@ -223,7 +240,12 @@ class HTTPProtocol(asyncio.Protocol):
         self._idle = self._loop.call_later(seconds, self._look_for_idleness)
 
     def _look_for_idleness(self) -> None:
-        if self._exchange is not None or self._stage != _NOTHING:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent == self._unsent and (self.write_paused or self._exchange is None):
+            self.transport.abort()  # the client has taken nothing since the last look
+            return
+        self._unsent = unsent
+        if unsent or self._exchange is not None or self._stage != _NOTHING:
             self._rest(IDLE_SECONDS)
             return
         left = self._idle_since + IDLE_SECONDS - self._loop.time()
@@ -234,28 +256,33 @@ class HTTPProtocol(asyncio.Protocol):
 
     def _await_rest(self) -> None:
         """A request has arrived in part."""
-        if self._stage == _HEAD:
+        if self._refused:
+            return
+        if self._stage == _HEAD or self._counted == self._received:
             self._head += self._segment
             if self._head > MAX_HEAD_BYTES:
-                self._refuse(_HEAD_TOO_LARGE)
-        elif self._arriving is self._exchange:
+                self._refuse(_HEAD_TOO_LARGE if self._stage == _HEAD else _TRAILERS_TOO_LARGE)
+                return
+        else:
+            self._head, self._counted = 0, self._received
+        if self._stage == _BODY and self._arriving is self._exchange:
             self._start()
-        if self._watch is None and not self._refused:
+        if self._watch is None:
             self._watch_for(HEAD_SECONDS if self._stage == _HEAD else BODY_SECONDS)
 
     def _too_slow(self) -> None:
         """What was waited for is not there, or not enough of it."""
         self._watch = None
-        if self._stage == _HEAD:
-            self._refuse(_HEAD_TOO_SLOW)
-        elif self._is_held_back() or self._received - self._seen >= SLOWEST_BODY:
+        if self._is_held_back() or self._received - self._seen >= SLOWEST_BODY:
             self._seen = self._received
             self._watch_for(BODY_SECONDS)
+        elif self._stage == _HEAD:
+            self._refuse(_HEAD_TOO_SLOW)
         else:
             self._refuse(_BODY_TOO_SLOW)
 
     def _is_held_back(self) -> bool:
-        """Whether it is the server that keeps the body waiting."""
+        """Whether it is the server that keeps the rest waiting."""
         arriving = self._arriving
         return self._read_paused or (arriving is not None and arriving.expects_continue)
 
@@ -274,7 +301,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._stage = _HEAD
         self._target, self._headers, self._arriving = b"", [], None
         self._expects_continue = self._wishes_upgrade = False
-        self._head = self._announced = self._received = self._seen = 0
+        self._fault = None
+        self._head = self._announced = self._received = self._counted = self._seen = self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the request's target, mostly all of it."""
@@ -287,12 +315,16 @@ class HTTPProtocol(asyncio.Protocol):
         name = name.lower()
         self._headers.append((name, value))
         if name in _NOTED:
-            if name == b"content-length":
+            if name == b"host":
+                self._hosts += 1
+            elif name == b"content-length":
                 self._announced = int(value)
             elif name == b"upgrade":
                 self._wishes_upgrade = True
-            elif value.lower() == b"100-continue":
-                self._expects_continue = True
+            elif name == b"expect":
+                self._expects_continue = value.lower() == b"100-continue"
+            elif value.lower() != b"chunked":
+                self._fault = _OTHER_CODING
 
     def on_headers_complete(self) -> None:
         """The whole head."""
@@ -301,14 +333,19 @@ class HTTPProtocol(asyncio.Protocol):
             self._unwatch()
         if self._refused:
             return
+        parser = self._parser
+        is_1_1 = parser.get_http_version() == "1.1"  # others are answered like 1.0
         if len(self._headers) > MAX_HEADERS or (
             self._head + self._segment > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES
         ):
             self._refuse(_HEAD_TOO_LARGE)
+        elif self._hosts != 1 and (is_1_1 or self._hosts):
+            self._refuse(_NOT_ONE_HOST)
+        elif self._fault is not None:
+            self._refuse(self._fault)
         elif self._announced > self._settings.max_request_bytes:
             self._refuse(limits.request_too_large(self._settings))
-        elif not (self._wishes_upgrade and self._parser.should_upgrade()):
-            parser = self._parser
+        elif not (self._wishes_upgrade and parser.should_upgrade()):
             self._begin(
                 Exchange(
                     self,
@@ -316,8 +353,8 @@ class HTTPProtocol(asyncio.Protocol):
                     self._target,
                     self._headers,
                     keep_alive=parser.should_keep_alive(),
-                    expects_continue=self._expects_continue,
-                    http_1_0=parser.get_http_version() == "1.0",
+                    expects_continue=self._expects_continue and is_1_1,
+                    http_1_0=not is_1_1,
                 )
             )
 
@@ -375,7 +412,11 @@ class HTTPProtocol(asyncio.Protocol):
         if not exchange.keep_alive:
             self._refused = True  # whatever else has come, or comes
             self._waiting.clear()
-            self.transport.close()
+            if self._stage == _NOTHING and not self._read_paused:
+                self.transport.close()
+            else:
+                self._unwatch()
+                self._part()
             return
         self._idle_since = self._loop.time()
         if self._waiting:
@@ -390,7 +431,7 @@ class HTTPProtocol(asyncio.Protocol):
             return
         if not exchange.responding:
             stopping = ModelNotReady("the server is stopping: this was cut off")
-            self._write(self._dispatcher.on_error(stopping))
+            self._write(self._dispatcher.on_error(stopping), exchange)
         exchange.gone = True
         self.transport.close()
 
@@ -414,14 +455,20 @@ class HTTPProtocol(asyncio.Protocol):
             self._waiting.clear()
             return
         if refused is None:
-            self._write(self._dispatcher.refuse(error))
+            self._write(self._dispatcher.refuse(error), None)
         elif not refused.responding:
             begun = refused.task is not None
             self._give_up(refused, error.code)  # which the request is counted under
             answer = self._dispatcher.on_error if begun else self._dispatcher.refuse
-            self._write(answer(error))
+            self._write(answer(error), refused)
         elif not refused.answered:  # no other answer can be given any more
             self.transport.close()
+            return
+        self._part()
+
+    def _part(self) -> None:
+        """Close, but not before the client, which is still sending, had time to read the answer."""
+        if self.transport.is_closing():
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -432,27 +479,43 @@ class HTTPProtocol(asyncio.Protocol):
         """Of the head that has arrived, in bytes, however it was cut on its way."""
         return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
 
-    def _write(self, response: Response) -> None:
+    def _write(self, response: Response, exchange: Exchange | None) -> None:
         """A whole answer, and word that it is the last one."""
+        context = None if exchange is None else exchange.context
+        if context is None:  # no route has begun with it
+            request_id = dict(self._headers).get(b"x-request-id", b"").decode("latin-1")
+            context = self._dispatcher.handler.begin(request_id=request_id)
+        head = (
+            STATUS_LINES[response.status],
+            self.server.lines,
+            lines(response.headers),
+            context.id.encode(),
+            len(response.body),
+        )
+        body = b"" if exchange is not None and exchange.method == b"HEAD" else response.body
         self.transport.write(
-            b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (
-                STATUS_LINES[response.status],
-                self.server.lines,
-                lines(response.headers),
-                len(response.body),
-                response.body,
-            )
+            b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (*head, body)
         )
 
 
 _NO_HEAD: Final = b"\0"
 """With which no request begins."""
 _LONGEST_USUAL_HEAD: Final = 4_096
-_NOTED: Final = frozenset({b"content-length", b"expect", b"upgrade"})
+_NOTED: Final = frozenset({b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
+_UNREADABLE: Final = InvalidRequest("the request is no HTTP/1.1 that can be read")
+_NOT_ONE_HOST: Final = InvalidRequest("a request of HTTP/1.1 has one header Host")
+"""RFC 9112, section 3.2."""
+_OTHER_CODING: Final = Refused(
+    HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding: nothing but chunked is read here"
+)
 _HEAD_TOO_LARGE: Final = Refused(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     f"the head of the request is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers",
+)
+_TRAILERS_TOO_LARGE: Final = Refused(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    f"what is no body in the chunks of the request is larger than {MAX_HEAD_BYTES} bytes",
 )
 _HEAD_TOO_SLOW: Final = Refused(
     HTTPStatus.REQUEST_TIMEOUT,
