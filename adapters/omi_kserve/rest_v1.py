@@ -1,19 +1,14 @@
-"""The V1 routes: predict and explain, and those that only tell of the model."""
+"""The V1 routes that predict; those that only tell of the model are in `rest_info`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from fastapi import APIRouter, HTTPException
-from fastapi import Response as FastAPIResponse
-
 from omi_kserve import convert_v1
-from omi_kserve.control import ModelName, json_response
 from omi_kserve.convert_json import read_json
 from omi_kserve.convert_plain import PlainV1
-from omi_kserve.served import check_model, not_served, served
 from omi_runtime.batch import Batch, Result, Row
-from omi_runtime.errors import ModelNotReady, NotOffered, OMIError
+from omi_runtime.errors import NotOffered, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.transport.http import Request, Response, check_json_media_type
@@ -72,40 +67,3 @@ class V1Routes:
         return convert_v1.write_response(
             result, plain.signature, handler.name, nan, explanations=wanted.explanation
         )
-
-
-def v1_router(handler: ModelHandler) -> APIRouter:
-    """The routes that only tell of the model; the others, for names that are not served here."""
-    router = APIRouter(tags=["V1"])
-
-    @router.get("/")
-    async def alive() -> FastAPIResponse:
-        """The process answers."""
-        return json_response({"status": "alive"})
-
-    @router.get("/v1/models")
-    async def models() -> FastAPIResponse:
-        """The models that are served."""
-        return json_response({"models": served(handler)})
-
-    @router.post("/v1/models/{model}:predict")
-    async def predict(model: ModelName) -> FastAPIResponse:
-        """Predict instances."""
-        raise not_served(handler, model)
-
-    @router.post("/v1/models/{model}:explain")
-    async def explain(model: ModelName) -> FastAPIResponse:
-        """Predict instances, and explain the predictions."""
-        raise not_served(handler, model)
-
-    @router.get("/v1/models/{model}")
-    async def model_ready(model: ModelName) -> FastAPIResponse:
-        """Whether the model can predict."""
-        if model.endswith((":predict", ":explain")):  # a verb, which this route's pattern takes too
-            raise HTTPException(405, headers={"Allow": "POST"})
-        check_model(handler, model)
-        if not handler.ready:
-            raise ModelNotReady(f"model {model} is not ready")
-        return json_response({"name": model, "ready": True})
-
-    return router

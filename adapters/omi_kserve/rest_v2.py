@@ -1,16 +1,12 @@
-"""The V2 routes: infer, and those that only tell of the server and the model."""
+"""The V2 route that infers; those that only tell of server and model are in `rest_info`."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter
-from fastapi import Response as FastAPIResponse
-
-from omi_kserve.control import ModelName, Version, json_response
 from omi_kserve.convert_json import read_json
 from omi_kserve.convert_plain import PlainV2
-from omi_kserve.convert_v2 import model_metadata, write_outputs
+from omi_kserve.convert_v2 import write_outputs
 from omi_kserve.convert_v2_request import (
     HEADER_LENGTH,
     BodyRequest,
@@ -18,8 +14,6 @@ from omi_kserve.convert_v2_request import (
     read_request,
 )
 from omi_kserve.convert_v2_response import Body, write_response
-from omi_kserve.served import SERVER_NAME, card_of, check_model, extensions, not_served
-from omi_runtime import __version__
 from omi_runtime.batch import Result
 from omi_runtime.handler import ModelHandler
 from omi_runtime.runner import NOTHING_MORE
@@ -76,64 +70,6 @@ def _read_json(body: bytes, plain: PlainV2) -> BodyRequest:
     return (
         read_content(content, plain.signature) if infer is None else BodyRequest(infer, plain=True)
     )
-
-
-def v2_router(handler: ModelHandler) -> APIRouter:
-    """The routes that only tell of server and model; infer, for names that are not served here."""
-    router = APIRouter(tags=["Open Inference Protocol V2"])
-
-    @router.get("/v2")
-    @router.get("/v2/", include_in_schema=False)
-    async def server_metadata() -> FastAPIResponse:
-        """The server's name, version and extensions."""
-        return json_response(
-            {"name": SERVER_NAME, "version": __version__, "extensions": extensions(handler)}
-        )
-
-    @router.get("/v2/health/live")
-    async def live() -> FastAPIResponse:
-        """The process answers."""
-        return json_response({"live": handler.live})
-
-    @router.get("/v2/health/ready")
-    async def ready() -> FastAPIResponse:
-        """Whether the model can infer."""
-        return json_response({"ready": handler.ready}, status=200 if handler.ready else 503)
-
-    @router.get("/v2/models/{model}")
-    @router.get("/v2/models/{model}/versions/{version}")
-    async def metadata(model: ModelName, version: Version | None = None) -> FastAPIResponse:
-        """What the model takes and gives."""
-        check_model(handler, model, version)
-        return json_response(model_metadata(card_of(handler), handler.signature))
-
-    @router.get("/v2/models/{model}/ready")
-    @router.get("/v2/models/{model}/versions/{version}/ready")
-    async def model_ready(model: ModelName, version: Version | None = None) -> FastAPIResponse:
-        """Whether the model can infer."""
-        check_model(handler, model, version)
-        answer = {"name": model, "ready": handler.ready}
-        return json_response(answer, status=200 if handler.ready else 503)
-
-    @router.post("/v2/models/{model}/infer")
-    @router.post("/v2/models/{model}/versions/{version}/infer")
-    async def infer(model: ModelName, version: Version | None = None) -> FastAPIResponse:
-        """Infer tensors from tensors."""
-        raise not_served(handler, model, version)
-
-    @router.post("/v2/models/{model}/generate", tags=["Generate"])
-    @router.post("/v2/models/{model}/versions/{version}/generate", tags=["Generate"])
-    async def generate(model: ModelName, version: Version | None = None) -> FastAPIResponse:
-        """Generate text from text."""
-        raise not_served(handler, model, version)
-
-    @router.post("/v2/models/{model}/generate_stream", tags=["Generate"])
-    @router.post("/v2/models/{model}/versions/{version}/generate_stream", tags=["Generate"])
-    async def generate_stream(model: ModelName, version: Version | None = None) -> FastAPIResponse:
-        """Generate text from text, sent piece by piece as server-sent events."""
-        raise not_served(handler, model, version)
-
-    return router
 
 
 def _response(body: Body) -> Response:
