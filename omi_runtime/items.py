@@ -37,6 +37,10 @@ class _Key:
     decode: Callable[[codecs.Buffer], Any]
 
 
+_SHOWN: Final = 60
+"""Characters of an unknown name that an error repeats."""
+
+
 class ItemCodec:
     """Reads and writes the items of one signature.
 
@@ -145,7 +149,9 @@ class ItemCodec:
                 return UnsupportedMediaType(
                     f"{name}: {candidate!r} is not read here; send one of {accepted}"
                 )
-        return InvalidInput(f"input {name!r} is missing: send one of {accepted}")
+        unknown = [repr(candidate[:_SHOWN]) for candidate in names if candidate not in self._keys]
+        instead = f"; there is no input {', '.join(unknown[:3])}" if unknown else ""
+        return InvalidInput(f"input {name!r} is missing: send one of {accepted}{instead}")
 
 
 def extra(values: list[Any] | None, row: int) -> bytes:

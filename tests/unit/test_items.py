@@ -67,6 +67,11 @@ def test_an_exact_name_wins_over_anothers_name_with_an_extension() -> None:
     ("files", "code", "message"),
     [
         ({}, InvalidInput, "input 'a' is missing: send one of a, a.txt, a.json"),
+        (
+            {"aa": b""},
+            InvalidInput,
+            "input 'a' is missing: send one of a, a.txt, a.json; there is no input 'aa'",
+        ),
         ({"a.png": b""}, UnsupportedMediaType, "a: 'a.png' is not read here; send one of a, a.txt"),
         ({"A": b"", "a.TXT": b""}, UnsupportedMediaType, "a: 'a.TXT' is not read here"),
         ({"ab": b""}, InvalidInput, "input 'a' is missing"),
