@@ -97,6 +97,14 @@ def from_json(value: Any, datatype: str) -> Array:
         return _bytes_from_json(value)
     _check_elements(value, datatype)
     try:
+        if (
+            type(value) is list
+            and value
+            and type(value[0]) is float
+            and DTYPES[datatype].kind == "f"
+        ):
+            # Many floats in one list: numpy need not look at each to see what they have in common.
+            return fit(np.fromiter(value, np.float64, len(value)), datatype)
         array = np.array(value)
     except ValueError:
         raise InvalidInput(_RAGGED) from None

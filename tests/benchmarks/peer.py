@@ -152,7 +152,7 @@ class Peer:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
-                env=os.environ | variables,
+                env=_environ() | variables,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -176,6 +176,11 @@ class Peer:
                 return
             time.sleep(0.005)
         raise Unavailable(f"not ready within {PATIENCE:.0f} s: {log.read_text()[-300:]}")
+
+
+def _environ() -> dict[str, str]:
+    """Ours, but servers keep their bytecode: those that are installed have it from the start."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _end(server: Server) -> None:

@@ -22,8 +22,9 @@ def serve(model: str, http_port: str, grpc_port: str) -> None:
     }
     os.environ |= {"OMI_GRPC_PORT": grpc_port} if interface == "kserve" else {}
     os.environ |= {"OMI_METRICS_PORT": http_port} if interface == "omi" else {}
-    omi = str(Path(sys.executable).parent / "omi")
-    os.execv(omi, [omi, "serve"])
+    from omi_runtime.cli import main  # as the program `omi` does
+
+    sys.exit(main(["serve"]))
 
 
 if __name__ == "__main__":
