@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import numpy as np
@@ -105,7 +106,7 @@ async def test_no_memory_to_merge_a_batch_is_the_same(monkeypatch: pytest.Monkey
 
         with monkeypatch.context() as patched:
             patched.setattr(Batch, "merge", merge)
-            assert told(await handler.infer(tensor(1))) == [
-                "OVERLOADED: out of memory; try again later"
-            ]
+            answers = await asyncio.gather(*(handler.infer(tensor(n)) for n in (1, 2)))
+            full = "OVERLOADED: out of memory; try again later"
+            assert [told(answer) for answer in answers] == [[full], [full]]
         assert told(await handler.infer(tensor(1))) == [2]
