@@ -13,6 +13,8 @@ from urllib.parse import unquote
 import httptools
 
 from omi_runtime.errors import InvalidRequest
+from omi_runtime.settings import Settings
+from omi_runtime.transport import encodings
 from omi_runtime.transport.http_exchange import Exchange
 from omi_runtime.transport.http_messages import Response
 
@@ -29,14 +31,16 @@ class ASGIRequest:
     Args:
         exchange: the request.
         own: a header to add to the answer.
+        settings: with the limits of a body that is compressed.
 
     Attributes:
         status: of the answer; 0 as long as there is none.
     """
 
-    def __init__(self, exchange: Exchange, own: tuple[bytes, bytes]) -> None:
+    def __init__(self, exchange: Exchange, own: tuple[bytes, bytes], settings: Settings) -> None:
         self._exchange = exchange
         self._own = own
+        self._settings = settings
         self._received = False
         self.status = 0
 
@@ -45,13 +49,21 @@ class ASGIRequest:
         await app(_scope(self._exchange), self._receive, self._send)
 
     async def _receive(self) -> Message:
-        """The request, whole; then nothing, for a client that goes takes its task with it."""
+        """The request, whole; then nothing, for a client that goes takes its task with it.
+
+        Raises:
+            OMIError: it is compressed, and not as it says, or too large; see `encodings.decoded`.
+        """
         if self._exchange.answered:
             return {"type": "http.disconnect"}
         if self._received:
             await asyncio.get_running_loop().create_future()
         self._received = True
-        return {"type": "http.request", "body": await self._exchange.whole(), "more_body": False}
+        body = await self._exchange.whole()
+        coding = dict(self._exchange.headers).get(b"content-encoding")
+        if coding is not None:
+            body = await encodings.decoded(body, coding, self._settings)
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def _send(self, message: Message) -> None:
         exchange = self._exchange

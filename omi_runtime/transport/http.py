@@ -205,7 +205,8 @@ class Dispatcher:
 
     async def _fall_back(self, exchange: Exchange, context: RequestContext) -> None:
         """What is no work for the model: metadata, probes, what is not there."""
-        request = ASGIRequest(exchange, (b"x-request-id", context.id.encode()))
+        own = (b"x-request-id", context.id.encode())
+        request = ASGIRequest(exchange, own, self._settings)
         try:
             await request.answered_by(self._fallback)
             if not exchange.answered and not exchange.gone:

@@ -114,3 +114,18 @@ def test_a_large_answer_is_compressed_if_that_is_asked_for(
     else:
         assert answer.headers["content-encoding"] == asked.partition(",")[0]
         assert int(answer.headers["content-length"]) < len(plain.content) / 2
+
+
+@pytest.mark.parametrize("coding", PACK)
+def test_what_the_web_framework_answers_is_read_too(ports: dict[str, int], coding: str) -> None:
+    index = f"http://127.0.0.1:{ports['kserve']}/v2/repository/index"
+
+    def ask(content: bytes, encoding: str = coding) -> httpx.Response:
+        headers = {"content-encoding": encoding, "content-type": "application/json"}
+        return httpx.post(index, content=content, headers=headers)
+
+    answer = ask(PACK[coding](b'{"ready": true}'))
+    assert [model["name"] for model in answer.json()] == ["totals"], answer.text
+    assert ask(b'{"ready": true}').status_code == 400
+    assert ask(b"{}", "br").status_code == 415
+    assert ask(PACK[coding](b" " * (LIMIT + 1))).status_code == 413
