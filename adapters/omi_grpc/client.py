@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -54,7 +55,7 @@ _OPTIONS: Final = (
 )
 
 
-class _Base(Generic[C]):
+class _Base(ABC, Generic[C]):
     """What the two clients have in common; `C` is their kind of channel.
 
     Args:
@@ -83,8 +84,9 @@ class _Base(Generic[C]):
         self._initialized = False
 
     @staticmethod
+    @abstractmethod
     def _connect(address: str, credentials: grpc.ChannelCredentials | None) -> C:
-        raise NotImplementedError
+        """A channel of this client's kind."""
 
     def _delays(self) -> Iterator[float]:
         """How long to wait before each further try, until patience is over."""
