@@ -1,9 +1,9 @@
 """The micro-batching engine, as the event loop sees it: a bounded queue and the way back.
 
-There is no artificial delay unless asked for: the threads (`Crew`) take whatever waits when one of
-them comes for it.
+There is no artificial delay unless asked for: the threads (`EngineThreads`) take whatever waits
+when one of them comes for it.
 
-    admit ──▶ outbox ── once per turn of the loop ──▶ Crew: merge, Runner.run
+    admit ──▶ outbox ── once per turn of the loop ──▶ EngineThreads: merge, Runner.run
       ▲                                                         │
       └─ event loop, woken once per chunk ◀─ split by job ◀─────┘
 """
@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Seque
 from typing import Any, TypeVar, cast
 
 from omi_runtime.batch import Result
-from omi_runtime.crew import Crew, Run
+from omi_runtime.engine_threads import EngineThreads, Run
 from omi_runtime.errors import Overloaded
 from omi_runtime.jobs import Call, Chunk, Expiry, Job
 from omi_runtime.metrics import Metrics
@@ -44,7 +44,7 @@ class Engine:
         self._metrics = metrics or Metrics()
         self._queue_size = queue_size
         self._loop = asyncio.get_running_loop()
-        self._crew = Crew(self._loop, self._deliver, delay)
+        self._threads = EngineThreads(self._loop, self._deliver, delay)
         self._outbox: list[Job] = []
         self._items = 0
         self._expiry = Expiry(self._loop)
@@ -61,30 +61,30 @@ class Engine:
     @property
     def at_once(self) -> int:
         """How many items may be predicted at the same time: on all threads together."""
-        return self._crew.at_once
+        return self._threads.at_once
 
     @property
     def running(self) -> bool:
         """Whether the author's code is running on one of the threads."""
-        return bool(self._crew.running)
+        return bool(self._threads.running)
 
     async def idle(self) -> None:
         """Wait until none of the author's code is running."""
-        while self._crew.running:  # noqa: ASYNC110 - what it is about lives on other threads
+        while self._threads.running:  # noqa: ASYNC110 - what it is about lives on other threads
             await asyncio.sleep(0.01)
 
     async def drained(self) -> None:
         """Wait until nothing is admitted and none of the author's code is running."""
-        while self._items or self._crew.running:  # noqa: ASYNC110 - see idle
+        while self._items or self._threads.running:  # noqa: ASYNC110 - see idle
             await asyncio.sleep(0.01)
 
     def configure(self, run: Run, *, max_batch_size: int, threads: int) -> None:
         """Say what to run, after the model is loaded; the loading thread is the first of them."""
-        self._crew.configure(run, max_batch_size=max_batch_size, threads=threads)
+        self._threads.configure(run, max_batch_size=max_batch_size, threads=threads)
 
     def forget(self) -> None:
         """Let go of what to run, which keeps the model in memory; after `drained`."""
-        self._crew.forget()
+        self._threads.forget()
 
     def admit(self, jobs: Sequence[Job]) -> None:
         """Queue the jobs of one request, all or none; then await the future of each.
@@ -176,7 +176,7 @@ class Engine:
 
     def close(self) -> None:
         """Let the threads end after what they are doing. They are daemons: none holds the exit."""
-        self._crew.close()
+        self._threads.close()
         self._expiry.close()
 
     async def _in_time(self, function: Callable[[], T], request: RequestContext) -> T | None:
@@ -198,7 +198,7 @@ class Engine:
     ) -> Call:
         requests = () if request is None else (request,)
         call = Call(function, self._loop.create_future(), requests, deadline)
-        self._crew.put(call)
+        self._threads.put(call)
         return call
 
     def _full(self) -> Overloaded:
@@ -215,7 +215,7 @@ class Engine:
     def _hand_over(self) -> None:
         jobs, self._outbox = self._outbox, []
         self._metrics.queue(self._items)
-        self._crew.put(jobs)
+        self._threads.put(jobs)
 
     def _deliver(self, chunk: Chunk, result: Result, begin: float) -> None:
         """Hand each job its rows, on the event loop; a job in several slices when all are there."""

@@ -32,7 +32,7 @@ Run = Callable[[Batch, Wanted], Result]
 _STOP: Final = None
 
 
-class Crew:
+class EngineThreads:
     """Runs what is put to it; there is one thread until `configure` asks for more.
 
     Args:

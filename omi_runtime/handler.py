@@ -9,10 +9,10 @@ from typing import Final
 
 from omi_runtime.batch import Batch, Result, Row
 from omi_runtime.errors import OMIError
-from omi_runtime.intake import Intake
 from omi_runtime.jobs import Job
 from omi_runtime.keeper import ModelKeeper
 from omi_runtime.request import RequestContext
+from omi_runtime.request_checker import RequestChecker
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.timings import Timings
 from omi_runtime.validation import check_batch, no_rows
@@ -85,10 +85,10 @@ class ModelHandler(ModelKeeper):
             ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
         request = request or self.begin()
-        intake = self._intake or await self._ready_to_take(request)
-        batch = intake.batch(batch)
+        checker = self._checker or await self._ready_to_take(request)
+        batch = checker.batch(batch)
         if not batch.n:
-            return no_rows(intake.signature)
+            return no_rows(checker.signature)
         if wanted is not NOTHING_MORE:
             wanted = self._offered(wanted)
         job = Job(batch, wanted, request)
@@ -121,13 +121,13 @@ class ModelHandler(ModelKeeper):
             ModelNotReady, Overloaded, DeadlineExceeded: see the error tree.
         """
         request = request or self.begin()
-        intake = self._intake or await self._ready_to_take(request)
+        checker = self._checker or await self._ready_to_take(request)
         if wanted is not NOTHING_MORE:
             wanted = self._offered(wanted)
         rows = list(rows)
-        batch = intake.row(rows[0]) if len(rows) == 1 else None
+        batch = checker.row(rows[0]) if len(rows) == 1 else None
         if batch is None:
-            return await self._infer_parts(rows, wanted, request, intake)
+            return await self._infer_parts(rows, wanted, request, checker)
         job = Job(batch, wanted, request)
         self._engine.admit((job,))
         try:
@@ -175,14 +175,14 @@ class ModelHandler(ModelKeeper):
         rows: Sequence[Row | OMIError],
         wanted: Wanted,
         request: RequestContext,
-        intake: Intake,
+        checker: RequestChecker,
     ) -> Result:
         """Predict items as batches of what is alike, which the queue takes whole or not at all."""
         if len(rows) < MANY_ROWS:
-            parts, errors = intake.rows(rows)
+            parts, errors = checker.rows(rows)
         else:
-            parts, errors = await asyncio.to_thread(intake.rows, rows)
-            if self._intake is not intake:  # unloaded meanwhile: ask whoever is there now
+            parts, errors = await asyncio.to_thread(checker.rows, rows)
+            if self._checker is not checker:  # unloaded meanwhile: ask whoever is there now
                 return await self.infer_rows(rows, wanted, request)
         self.metrics.failed(errors.values())
         answered = [([row], Result.failed([error])) for row, error in errors.items()]
@@ -199,13 +199,13 @@ class ModelHandler(ModelKeeper):
             for job in jobs:
                 if not job.answered:
                     self._engine.leave(job)
-        return Result.assemble(len(rows), answered) if rows else no_rows(intake.signature)
+        return Result.assemble(len(rows), answered) if rows else no_rows(checker.signature)
 
-    async def _ready_to_take(self, request: RequestContext) -> Intake:
+    async def _ready_to_take(self, request: RequestContext) -> RequestChecker:
         """Wait while the model loads; raises what `loaded` raises."""
         await self.loaded(request)
-        assert self._intake is not None, "it comes with the signature"
-        return self._intake
+        assert self._checker is not None, "it comes with the signature"
+        return self._checker
 
     def _offered(self, wanted: Wanted) -> Wanted:
         """What is wanted and the model has; the rest is logged and answered with nothing."""

@@ -11,12 +11,12 @@ from omi_runtime.capacity import batch_limit, threads_for
 from omi_runtime.card import ModelCard
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, SettingsError, StartupError
-from omi_runtime.intake import Intake
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.loading import Loader, load_model
 from omi_runtime.metrics import Metrics
 from omi_runtime.model import Model
 from omi_runtime.request import RequestContext, within
+from omi_runtime.request_checker import RequestChecker
 from omi_runtime.runner import AnswerRules, Runner
 from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
@@ -68,7 +68,7 @@ class ModelKeeper:
         )
         self._rules = AnswerRules(settings.nan, settings.error_detail == "full")
         self._model: Model | None = None
-        self._intake: Intake | None = None
+        self._checker: RequestChecker | None = None
         self._runner: Runner | None = None
         self._load_failure = "the model failed to load; the server's log has the details"
         self._reloading: asyncio.Task[None] | None = None
@@ -108,14 +108,14 @@ class ModelKeeper:
         Raises:
             ModelNotReady: it has not loaded; `await loaded()` waits for it.
         """
-        if self._intake is None:
+        if self._checker is None:
             raise self._not_ready()
-        return self._intake.signature
+        return self._checker.signature
 
     @property
     def signature_if_loaded(self) -> Signature | None:
         """The same, or None without a loaded model."""
-        return None if self._intake is None else self._intake.signature
+        return None if self._checker is None else self._checker.signature
 
     @property
     def explains(self) -> bool:
@@ -157,7 +157,7 @@ class ModelKeeper:
         self.metrics.loaded(loading.began)
         model.metrics.move(self.metrics.page)
         self._model = model
-        self._intake = Intake(signature, loosened=hasattr(model, "preprocess"))
+        self._checker = RequestChecker(signature, loosened=hasattr(model, "preprocess"))
         self._runner = Runner(model, signature, self._rules, asyncio.get_running_loop())
         run = self._runner.run
         self._engine.configure(
@@ -228,7 +228,7 @@ class ModelKeeper:
             ModelNotReady: the load failed, or the process is stopping without a model.
             DeadlineExceeded: the request's time, if there is one, is over.
         """
-        if self._intake is None:
+        if self._checker is None:
             await within(request, self.lifecycle.wait_for(_is_settled))
         return self.signature
 
@@ -252,7 +252,7 @@ class ModelKeeper:
         if state is not State.READY:
             raise self._not_ready()
         self.lifecycle.move(State.UNLOADING)
-        self._intake = None  # whoever comes from now on is told that there is no model
+        self._checker = None  # whoever comes from now on is told that there is no model
         await self._engine.drained()
         await self._close_model()
         if self.lifecycle.state is not State.UNLOADING:

@@ -20,7 +20,7 @@ from omi_runtime.signature import Marker, Signature, Tensor
 from omi_runtime.validation import check_batch, check_names, check_tensors
 
 
-class Intake:
+class RequestChecker:
     """Looks at what is asked of one loaded model.
 
     Args:

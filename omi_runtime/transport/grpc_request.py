@@ -15,10 +15,10 @@ from omi_runtime import limits
 from omi_runtime.errors import InvalidRequest, NotOffered, OMIError
 from omi_runtime.settings import Settings
 from omi_runtime.transport import encodings
-from omi_runtime.transport.arrival import MOST_DISCARDED, Arrival
 from omi_runtime.transport.grpc_head import CODINGS, Head
 from omi_runtime.transport.http2.connection import STREAM_WINDOW, Connection
 from omi_runtime.transport.http2.stream import Stream
+from omi_runtime.transport.request_timeout import MOST_DISCARDED, RequestTimeout
 
 Packed: TypeAlias = tuple[int, bytes]
 """A message as it came: 1 if it is compressed, and its bytes."""
@@ -60,11 +60,11 @@ class RequestStream(Stream):
     """
 
     __slots__ = (
-        "_arrival",
         "_chunks",
         "_failure",
         "_flag",
         "_held",
+        "_incoming",
         "_messages",
         "_refusal",
         "_runner",
@@ -95,7 +95,7 @@ class RequestStream(Stream):
         self.is_late = False
         self._runner = runner
         self._settings = settings
-        self._arrival: Arrival | None = None
+        self._incoming: RequestTimeout | None = None
         self._refusal: OMIError | None = None  # which is told when the request has come
         self._failure: OMIError | None = None
         self._task: asyncio.Task[None] | None = None
@@ -131,8 +131,8 @@ class RequestStream(Stream):
 
     def await_rest(self) -> None:
         """Have a request come within reasonable time, if it is the only message of its call."""
-        if self._task is None and self._arrival is None and not self._runner.streams_requests:
-            self._arrival = Arrival(self.head.timeout, self._fail)
+        if self._task is None and self._incoming is None and not self._runner.streams_requests:
+            self._incoming = RequestTimeout(self.head.timeout, self._fail)
 
     # What comes
 
@@ -146,8 +146,8 @@ class RequestStream(Stream):
         if self._is_broken():
             self._discard(len(data))
             return
-        if self._arrival is not None:
-            self._arrival.come(len(data))
+        if self._incoming is not None:
+            self._incoming.come(len(data))
         if self._size >= 0:  # the rest of a message that may be large
             data = self._continued(data)
         elif self._chunks:
@@ -185,8 +185,8 @@ class RequestStream(Stream):
             return False
         self._chunks.append(data)
         self._held += size
-        if self._arrival is not None:
-            self._arrival.come(size)
+        if self._incoming is not None:
+            self._incoming.come(size)
         if self.receive_window < _LOW:
             self._replenish()
         return True
@@ -267,15 +267,15 @@ class RequestStream(Stream):
             self._waiter.set_result(None)
 
     def _refuse(self, error: OMIError) -> None:
-        """Fail as soon as the caller is rid of what it is sending: see `arrival`."""
+        """Fail as soon as the caller is rid of what it is sending: see `request_timeout`."""
         self._refusal = error
         if self._is_rid():
             self._fail(error)
             return
         self._chunks.clear()
-        if self._arrival is None:
-            self._arrival = Arrival(self.head.timeout, self._fail)
-        self._arrival.discard(error)
+        if self._incoming is None:
+            self._incoming = RequestTimeout(self.head.timeout, self._fail)
+        self._incoming.discard(error)
 
     def _is_rid(self) -> bool:
         """Whether nothing of the request that is refused is waited for."""
@@ -297,14 +297,14 @@ class RequestStream(Stream):
         self._run()
 
     def _run(self) -> None:
-        if self._arrival is not None:
-            self._arrival.over()
+        if self._incoming is not None:
+            self._incoming.over()
         if self._task is not None:
             self._wake()
             return
         timeout = self.timeout
-        if timeout is not None and self._arrival is not None:
-            timeout = self.timeout = max(0.0, timeout - self._arrival.took())
+        if timeout is not None and self._incoming is not None:
+            timeout = self.timeout = max(0.0, timeout - self._incoming.took())
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._runner.run(self))
         if timeout is not None:
@@ -318,8 +318,8 @@ class RequestStream(Stream):
 
     def cancel(self) -> None:
         """Have the method stop, or not begin."""
-        if self._arrival is not None:
-            self._arrival.over()
+        if self._incoming is not None:
+            self._incoming.over()
         if self._task is not None:
             self._task.cancel()
 
@@ -333,8 +333,8 @@ class RequestStream(Stream):
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._arrival is not None:
-            self._arrival.over()
+        if self._incoming is not None:
+            self._incoming.over()
 
     # What the method takes
 

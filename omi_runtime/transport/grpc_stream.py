@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-from omi_runtime.settings import Settings
 from omi_runtime.transport import encodings
-from omi_runtime.transport.grpc_head import CODINGS, Head, percent_encoded
-from omi_runtime.transport.grpc_request import PREFIX, RequestStream, Runner
+from omi_runtime.transport.grpc_head import CODINGS, percent_encoded
+from omi_runtime.transport.grpc_request import PREFIX, RequestStream
 from omi_runtime.transport.http2.connection import Connection
 from omi_runtime.transport.http2.fields import literal
 from omi_runtime.transport.http2.stream import Stream
@@ -35,20 +34,7 @@ _SMALL: Final = 16_384
 class GRPCStream(RequestStream):
     """Gives what the method answers."""
 
-    __slots__ = ("_answering",)
-
-    def __init__(
-        self,
-        connection: Connection[Any],
-        stream_id: int,
-        head: Head,
-        runner: Runner,
-        settings: Settings,
-        *,
-        ended: bool,
-    ) -> None:
-        super().__init__(connection, stream_id, head, runner, settings, ended=ended)
-        self._answering = False
+    __slots__ = ()
 
     def done(self) -> None:
         """The method has come to its end."""
@@ -90,11 +76,10 @@ class GRPCStream(RequestStream):
             block += literal(b"grpc-message", percent_encoded(message))
         if status is Status.UNIMPLEMENTED:
             block += _ACCEPTED
-        self.send_trailers((b"" if self._answering else HEADERS) + block + trailers)
+        self.send_trailers((b"" if self.answering else HEADERS) + block + trailers)
 
     def _begin_answer(self) -> None:
-        if not self._answering:
-            self._answering = True
+        if not self.answering:
             self.send_headers(self._headers())
 
     def _headers(self) -> bytes:

@@ -18,7 +18,7 @@ something of bandwidth, and what it no longer may send counts for as long as the
 which so becomes of no use. It has to be rid of the message first."""
 
 
-class Arrival:
+class RequestTimeout:
     """The rest of a request that was not complete when its head had come.
 
     Args:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from omi_runtime import limits
 from omi_runtime.errors import OMIError
 from omi_runtime.settings import Settings
-from omi_runtime.transport import arrival
+from omi_runtime.transport import request_timeout
 from omi_runtime.transport.grpc_head import percent_encoded, read_head
 from omi_runtime.transport.grpc_stream import GRPCStream
 from omi_runtime.transport.http2 import wire
@@ -501,7 +501,7 @@ def test_a_request_that_makes_its_way_is_not_given_up() -> None:
     async def main() -> None:
         call = Called(streams_requests=False)
         call.stream.await_rest()
-        waited = call.stream._arrival
+        waited = call.stream._incoming
         assert waited is not None
         data = framed(0, bytes(100_000))
         for at in range(0, 90_000, 10_000):
@@ -529,7 +529,7 @@ def test_the_time_that_a_request_took_to_arrive_is_the_callers() -> None:
 
 
 def test_a_refused_request_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrival, "DISCARD_SECONDS", 0.05)
+    monkeypatch.setattr(request_timeout, "DISCARD_SECONDS", 0.05)
 
     async def main() -> None:
         for streams_requests in (False, True):

@@ -16,8 +16,8 @@ from omi_runtime import Model, ModelNotReady, Tensor
 from omi_runtime.batch import Row
 from omi_runtime.errors import OMIError
 from omi_runtime.handler import MANY_ROWS
-from omi_runtime.intake import Intake
 from omi_runtime.lifecycle import State
+from omi_runtime.request_checker import RequestChecker
 
 Number = Annotated[np.ndarray, Tensor("FP32")]
 
@@ -75,14 +75,14 @@ async def test_a_large_request_that_is_looked_at_meanwhile_asks_the_next_model(
     again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Leaves.seen, Leaves.held = [], False
-    looking, go_on, look = threading.Event(), threading.Event(), Intake.rows
+    looking, go_on, look = threading.Event(), threading.Event(), RequestChecker.rows
 
-    def look_long(self: Intake, rows: Sequence[Row | OMIError]) -> Any:
+    def look_long(self: RequestChecker, rows: Sequence[Row | OMIError]) -> Any:
         looking.set()
         hold(go_on)
         return look(self, rows)
 
-    monkeypatch.setattr(Intake, "rows", look_long)
+    monkeypatch.setattr(RequestChecker, "rows", look_long)
     async with loaded(Leaves, queue_size=MANY_ROWS) as handler:
         rows = [{"x": np.array(2, "<f4")}] * MANY_ROWS
         asked = asyncio.create_task(handler.infer_rows(rows))

@@ -15,8 +15,8 @@ Well-behaved ones stay far below; without a bound, opening and giving up request
 server down."""
 
 
-class Patience:
-    """What one connection has left of it.
+class FrameBudget:
+    """What one connection has left of them.
 
     Attributes:
         left: idle frames that the client may still send, at this moment; answers add to it.

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Final, Generic, Protocol, TypeVar, cast
 
 from omi_runtime.transport.http2 import wire
+from omi_runtime.transport.http2.budget import FrameBudget
 from omi_runtime.transport.http2.fields import EMPTY_TABLE, LARGEST_LIST, Field, FieldDecoder
-from omi_runtime.transport.http2.liveness import Liveness
-from omi_runtime.transport.http2.patience import Patience
+from omi_runtime.transport.http2.keepalive import Keepalive
 from omi_runtime.transport.http2.reader import MAX_FRAME_SIZE, FrameReader, NotHTTP2
 from omi_runtime.transport.http2.stream import Stream
 from omi_runtime.transport.http2.wire import Code, ConnectionFault
+from omi_runtime.transport.http2.writer import FrameWriter
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,6 @@ _DRIBBLE: Final = 512
 _STREAMS_A_FRAME: Final = 10
 """Open requests that cost as much to adapt to a new SETTINGS frame as a frame otherwise does."""
 
-_MOST_UNREAD: Final = 4 * 1024 * 1024
-"""Bytes of a client that sends, and does not read what it gets. Bodies of answers wait for it (64
-KiB); this is for what does not: headers, refusals, and answers to pings."""
 _FAREWELL_SECONDS: Final = 5.0
 """How long a client may go on sending after the last that it is sent. A connection that is closed
 before is reset, and the reset may overtake what was sent."""
@@ -67,42 +65,34 @@ class Application(Protocol[H]):
         """It has gone, and so have its streams."""
 
 
-class Connection(asyncio.Protocol, Generic[H]):
-    """Reads frames as they come and hands requests to the application; writes what streams send.
+class Connection(FrameWriter, Generic[H]):
+    """Reads frames as they come and hands requests to the application.
 
     Attributes:
         streams: the requests that are open, by their number.
-        send_window: bytes that the client takes at present, on all streams together.
         initial_window: bytes that the client takes at first on a new stream.
         stream_window: bytes that it may send at first on a new stream.
-        table_update: has to be put before the next block of fields.
-        patience: of which every frame that brings nothing takes some.
+        budget: of frames that bring nothing, which the client may still send.
     """
 
     def __init__(self, application: Application[H]) -> None:
+        super().__init__()
         self.streams: dict[int, Stream] = {}
-        self.send_window = wire.DEFAULT_WINDOW
         self.initial_window = wire.DEFAULT_WINDOW
         self.stream_window = STREAM_WINDOW
-        self.table_update = b""
-        self.patience = Patience()
+        self.budget = FrameBudget()
         self._application = application
         self._reader = FrameReader(self)
         self._fields = FieldDecoder(application.read_head)
-        self._transport: asyncio.Transport | None = None
-        self._max_frame = wire.DEFAULT_FRAME_SIZE
         self._receive_window = CONNECTION_WINDOW
         self._last_stream = 0
-        self._waiting: dict[int, Stream] = {}
-        self._paused = False
-        self._closing = False
         self._draining = False
         self._refusing = False
         # Of the DATA frame that is coming:
         self._data_stream: Stream | None = None
         self._data_ends = False
         self._begun: list[Stream] = []
-        self._liveness: Liveness | None = None
+        self._keepalive: Keepalive | None = None
         self._last_call: asyncio.TimerHandle | None = None
         self._farewell: asyncio.TimerHandle | None = None
 
@@ -111,13 +101,13 @@ class Connection(asyncio.Protocol, Generic[H]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has come, who speaks first."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        self._liveness = Liveness(self)
+        self._keepalive = Keepalive(self)
         self._application.connected(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client has gone, and nobody waits for its answers."""
-        if self._liveness is not None:
-            self._liveness.stop()
+        if self._keepalive is not None:
+            self._keepalive.stop()
         for timer in (self._last_call, self._farewell):
             if timer is not None:
                 timer.cancel()
@@ -125,21 +115,12 @@ class Connection(asyncio.Protocol, Generic[H]):
             stream.abandon()
         self._application.disconnected(self)
 
-    def pause_writing(self) -> None:
-        """The client does not read as fast as we write."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """It has read most of it."""
-        self._paused = False
-        self._flush_waiting()
-
     def data_received(self, data: bytes) -> None:
         """Read all frames that are whole, and of the others what can be read."""
         if self._closing:
             return
-        if self._liveness is not None:
-            self._liveness.heard = True
+        if self._keepalive is not None:
+            self._keepalive.heard = True
         try:
             self._reader.feed(data)
             if self._begun:
@@ -175,53 +156,6 @@ class Connection(asyncio.Protocol, Generic[H]):
     def ping(self) -> None:
         """Ask the client for a sign of life."""
         self.write(wire.frame(wire.PING, 0, 0, _KEEPALIVE))
-
-    def write(self, data: bytes) -> None:
-        """Send what is a whole number of frames."""
-        if self._transport is not None and not (self._closing or self._transport.is_closing()):
-            self._transport.write(data)
-            if self._paused:
-                self._check_that_it_reads()
-
-    def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Send what is a whole number of frames together, without putting it together."""
-        if self._transport is not None and not (self._closing or self._transport.is_closing()):
-            self._transport.writelines(parts)
-            if self._paused:
-                self._check_that_it_reads()
-
-    def _check_that_it_reads(self) -> None:
-        assert self._transport is not None, "something was written"
-        if self._transport.get_write_buffer_size() > _MOST_UNREAD:
-            logger.info("a gRPC client is cut off: it sends, and reads nothing")
-            self._transport.abort()
-
-    def headers(self, stream_id: int, block: bytes, *, ends: bool = False) -> bytes:
-        """The frames of a block of fields."""
-        if self.table_update:
-            block = self.table_update + block
-            self.table_update = b""
-        flags = wire.END_STREAM if ends else 0
-        if len(block) <= self._max_frame:
-            return wire.frame(wire.HEADERS, flags | wire.END_HEADERS, stream_id, block)
-        size = self._max_frame
-        parts = [block[at : at + size] for at in range(0, len(block), size)]
-        frames = [wire.frame(wire.HEADERS, flags, stream_id, parts[0])]
-        frames += [wire.frame(wire.CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
-        frames.append(wire.frame(wire.CONTINUATION, wire.END_HEADERS, stream_id, parts[-1]))
-        return b"".join(frames)
-
-    def room(self) -> tuple[int, int]:
-        """Bytes that may be sent now, and how many of them in one frame."""
-        return 0 if self._paused else self.send_window, self._max_frame
-
-    def takes(self, size: int) -> bool:
-        """Whether this many bytes may be sent now in one frame, before which none wait."""
-        return size <= self._max_frame and size <= self.send_window and not self._paused
-
-    def wait_for_room(self, stream: Stream) -> None:
-        """Have the stream flushed when there is `room`; those that wait take turns."""
-        self._waiting[stream.id] = stream
 
     def forget(self, stream: Stream) -> None:
         """The stream is closed."""
@@ -278,8 +212,8 @@ class Connection(asyncio.Protocol, Generic[H]):
             self._transport.close()
         elif not self._transport.is_closing():
             self._transport.write_eof()
-            if self._liveness is not None:
-                self._liveness.stop()
+            if self._keepalive is not None:
+                self._keepalive.stop()
             loop = asyncio.get_running_loop()
             self._farewell = loop.call_later(_FAREWELL_SECONDS, self._transport.abort)
 
@@ -330,7 +264,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         """Hand over a part of the DATA."""
         ends = last and self._data_ends
         if not (part or ends):
-            self.patience.spend()
+            self.budget.spend()
         stream = self._data_stream
         if stream is not None and not stream.closed:
             stream.ended = ends
@@ -352,12 +286,12 @@ class Connection(asyncio.Protocol, Generic[H]):
         if not stream_id & 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a client's streams have odd numbers")
         if stream_id <= self._last_stream:  # closed
-            self.patience.spend()
+            self.budget.spend()
             return
         self._last_stream = stream_id
         if self._refusing or len(self.streams) >= MAX_STREAMS:
             self.write(wire.reset(stream_id, Code.REFUSED_STREAM))
-            self.patience.spend()
+            self.budget.spend()
             return
         opened = self._application.open_stream(self, stream_id, head, ended=ends)
         if not opened.closed:
@@ -380,12 +314,12 @@ class Connection(asyncio.Protocol, Generic[H]):
         else:  # PRIORITY, GOAWAY, and what is not known, say nothing that matters here
             if (kind == wire.GOAWAY and stream_id) or (kind == wire.PRIORITY and not stream_id):
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "GOAWAY of a stream, PRIORITY of none")
-            self.patience.spend()
+            self.budget.spend()
 
     def _take_reset(self, stream_id: int, payload: bytes) -> None:
         wire.read_number(payload, "RST_STREAM")
         self._check_known(stream_id)
-        self.patience.spend()
+        self.budget.spend()
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream.abandon()
@@ -401,7 +335,7 @@ class Connection(asyncio.Protocol, Generic[H]):
         if not size:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
         if self._waiting and size < _DRIBBLE:
-            self.patience.spend()
+            self.budget.spend()
         self.send_window += size
         if self.send_window > wire.LARGEST_WINDOW:
             raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window out of range")
@@ -409,7 +343,7 @@ class Connection(asyncio.Protocol, Generic[H]):
 
     def _take_window_of(self, stream: Stream, size: int) -> None:
         if stream.send_window <= 0 and size < _DRIBBLE:
-            self.patience.spend()
+            self.budget.spend()
         stream.send_window += size
         if not size:
             stream.refuse(Code.PROTOCOL_ERROR)
@@ -421,7 +355,7 @@ class Connection(asyncio.Protocol, Generic[H]):
     def _take_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS of a stream")
-        self.patience.spend(1 + len(self.streams) // _STREAMS_A_FRAME)
+        self.budget.spend(1 + len(self.streams) // _STREAMS_A_FRAME)
         if flags & wire.ACK:
             if payload:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS in an acknowledgement")
@@ -456,7 +390,7 @@ class Connection(asyncio.Protocol, Generic[H]):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PING of a stream")
         if len(payload) != len(_KEEPALIVE):
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes")
-        self.patience.spend()
+        self.budget.spend()
         if not flags & wire.ACK:
             self.write(wire.frame(wire.PING, wire.ACK, 0, payload))
         elif payload == _LAST_CALL and self._draining:
@@ -465,7 +399,3 @@ class Connection(asyncio.Protocol, Generic[H]):
     def _check_known(self, stream_id: int) -> None:
         if stream_id > self._last_stream or not stream_id & 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "about a request that was not begun")
-
-    def _flush_waiting(self) -> None:
-        while self._waiting and self.room()[0] > 0:
-            self._waiting.pop(next(iter(self._waiting))).flush()

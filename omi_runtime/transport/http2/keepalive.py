@@ -29,7 +29,7 @@ class Line(Protocol):
         """End the connection at once."""
 
 
-class Liveness:
+class Keepalive:
     """Looks from time to time, which costs a frame that comes no more than a note.
 
     Args:

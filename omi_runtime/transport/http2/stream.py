@@ -23,6 +23,7 @@ class Stream(ABC):
         send_window: bytes that the client takes at present.
         receive_window: bytes that the client may send at present.
         ended: the client has sent all of its request.
+        answering: the answer's first fields are sent.
         closed: nothing is sent any more: it is answered, or one side has given it up.
     """
 
@@ -30,6 +31,7 @@ class Stream(ABC):
         "_drained",
         "_last",
         "_unsent",
+        "answering",
         "closed",
         "connection",
         "ended",
@@ -44,6 +46,7 @@ class Stream(ABC):
         self.send_window = connection.initial_window
         self.receive_window = connection.stream_window
         self.ended = ended
+        self.answering = False
         self.closed = False
         self._unsent: deque[bytes | memoryview] = deque()
         self._last: bytes | None = None
@@ -64,19 +67,20 @@ class Stream(ABC):
     def send_headers(self, block: bytes) -> None:
         """Send the answer's first fields, as `fields.literal` makes them."""
         if not self.closed:
+            self.answering = True
             self.connection.write(self.connection.headers(self.id, block))
 
     def send_data(self, *parts: bytes | memoryview) -> None:
         """Send some of the answer's body, as soon as the client takes it."""
         if not self.closed:
-            self.connection.patience.left += GRATITUDE
+            self.connection.budget.left += GRATITUDE
             self._unsent.extend(parts)
             self.flush()
 
     def send_trailers(self, block: bytes) -> None:
         """End the answer with its last fields, or with its first if none were sent."""
         if not self.closed:
-            self.connection.patience.left += GRATITUDE
+            self.connection.budget.left += GRATITUDE
             self._last = block
             self.flush()
 
@@ -89,7 +93,7 @@ class Stream(ABC):
             self.send_trailers(trailers)
             return
         connection.send_window -= size
-        connection.patience.left += GRATITUDE
+        connection.budget.left += GRATITUDE
         stream_id, pack = self.id, wire.HEAD.pack
         if connection.table_update:
             headers = connection.table_update + headers
