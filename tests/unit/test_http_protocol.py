@@ -12,7 +12,7 @@ import pytest
 from handlers import PATIENCE, until
 from rawhttp import CHUNKED, LIMIT, chunk, connected, post, serving
 
-from omi_runtime.transport import http_protocol
+from omi_runtime.transport import http_protocol, http_reader
 from omi_runtime.transport.http_exchange import Exchange
 from omi_runtime.transport.http_messages import LARGE_BYTES
 
@@ -87,8 +87,8 @@ async def test_only_a_large_body_is_read_and_answered_on_a_thread(size: int) -> 
 
 
 HEADS = {
-    "one long header": ["x: " + "a" * http_protocol.MAX_HEAD_BYTES],
-    "many headers": [f"x-{i}: a" for i in range(http_protocol.MAX_HEADERS)],
+    "one long header": ["x: " + "a" * http_reader.MAX_HEAD_BYTES],
+    "many headers": [f"x-{i}: a" for i in range(http_reader.MAX_HEADERS)],
     "headers without end": [f"x-{i}: {'a' * 100}" for i in range(3_000)],
 }
 
@@ -99,7 +99,7 @@ async def test_a_head_over_the_limit_is_refused(what: str) -> None:
         await client.say(post("echo", b"", *HEADS[what]))
         status, message = await client.refusal()
         assert status == 431
-        assert str(http_protocol.MAX_HEAD_BYTES) in message
+        assert str(http_reader.MAX_HEAD_BYTES) in message
 
 
 async def test_a_long_path_is_refused_before_it_ends() -> None:
@@ -134,7 +134,7 @@ async def test_bytes_that_are_no_http() -> None:
 
 
 async def test_a_slow_head_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(http_reader, "HEAD_SECONDS", 0.2)
     async with serving() as served, connected(served) as client:
         await client.say(post("echo", b"first"))
         assert (await client.answer())[0] == 200
@@ -143,7 +143,7 @@ async def test_a_slow_head_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_stalled_body_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(http_reader, "BODY_SECONDS", 0.2)
     async with serving() as served:
         async with connected(served) as client:
             await client.say(post("echo", b"a body")[:-3])
@@ -154,8 +154,8 @@ async def test_a_stalled_body_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_a_body_that_makes_its_way_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 0.2)
-    monkeypatch.setattr(http_protocol, "SLOWEST_BODY", 1)
+    monkeypatch.setattr(http_reader, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(http_reader, "SLOWEST_BODY", 1)
     async with serving() as served, connected(served) as client:
         request = post("echo", b"bit by bit")
         await client.say(request[:-9])

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rawhttp import CHUNKED, LIMIT, chunk, connected, post, serving
 
-from omi_runtime.transport import http_protocol
+from omi_runtime.transport import http_protocol, http_reader
 
 START = b"POST /echo HTTP/1.1\r\nhost: x\r\n"
 
@@ -200,7 +200,7 @@ async def test_a_head_behind_an_answer_that_takes_long_is_not_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The server does not read on before: it has a request to answer already."""
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(http_reader, "HEAD_SECONDS", 0.1)
     async with serving() as served, connected(served) as client:
         third = post("echo", b"3")
         await client.say(post("wait", b"1") + post("echo", b"2") + third[:20])
