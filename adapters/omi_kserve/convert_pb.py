@@ -13,7 +13,8 @@ import numpy as np
 
 from omi_kserve import convert_v2
 from omi_kserve._pb import open_inference_pb2 as pb
-from omi_kserve.convert_v2 import InferRequest, InputTensor, OutputTensor
+from omi_kserve.convert_v2 import InferRequest
+from omi_kserve.convert_v2_tensors import InputTensor, OutputTensor
 from omi_kserve.raw_contents import Contents, RawRequest, RawResponse
 from omi_runtime import datatypes
 from omi_runtime.card import ModelCard

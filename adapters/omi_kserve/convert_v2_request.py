@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from omi_kserve import convert_v2
 from omi_kserve.convert_json import read_json
-from omi_kserve.convert_v2 import InferRequest, InputTensor, datatype_of, item_shape_of
+from omi_kserve.convert_v2 import InferRequest
+from omi_kserve.convert_v2_tensors import InputTensor, datatype_of, item_shape_of
 from omi_runtime import datatypes
 from omi_runtime.errors import InvalidInput, InvalidRequest
 from omi_runtime.signature import Field, Signature, Tensor

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from omi_kserve.convert_v2 import OutputTensor
 from omi_kserve.convert_v2_request import BINARY_SIZE, BodyRequest
+from omi_kserve.convert_v2_tensors import OutputTensor
 from omi_runtime import jsontext
 from omi_runtime.card import ModelCard
 

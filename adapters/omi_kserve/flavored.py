@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from omi_kserve import convert_pb, convert_v2
+from omi_kserve import convert_pb
 from omi_kserve._pb import open_inference_pb2 as pb
-from omi_kserve.convert_v2 import InputTensor, OutputTensor
+from omi_kserve.convert_v2_tensors import InputTensor, OutputTensor, as_array, datatype_of
 from omi_runtime.batch import Column
 from omi_runtime.errors import InferenceFailed, InvalidInput
 from omi_runtime.loading import import_file
@@ -128,7 +128,7 @@ def _infer_request(name: str, columns: Mapping[str, Column], signature: Signatur
     message = pb.ModelInferRequest(model_name=name)
     for field in signature.inputs:
         array = np.asarray(columns[field.name])
-        datatype = convert_v2.datatype_of(field)
+        datatype = datatype_of(field)
         message.inputs.add(name=field.name, datatype=datatype, shape=array.shape)
         output = OutputTensor(field.name, datatype, list(array.shape), array.reshape(-1))
         message.raw_input_contents.append(bytes(output.raw()))
@@ -145,7 +145,7 @@ def _read_response(response: Any) -> dict[str, Column]:
     message = pb.ModelInferResponse.FromString(response.to_grpc().SerializeToString())
     raw: Sequence[bytes] = message.raw_output_contents
     return {
-        tensor.name: convert_v2.as_array(
+        tensor.name: as_array(
             InputTensor(tensor.name, tensor.datatype, tensor.shape, raw[position])
             if raw
             else convert_pb.typed_tensor(tensor)

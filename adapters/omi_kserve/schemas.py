@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from omi_kserve.convert_generate import TextFields
-from omi_kserve.convert_v2 import datatype_of, item_shape_of
+from omi_kserve.convert_v2_tensors import datatype_of, item_shape_of
 from omi_runtime import examples
 from omi_runtime.datatypes import DTYPES
 from omi_runtime.nan import NanPolicy
