@@ -39,11 +39,12 @@ def check_image(
     """Check an image: what it says of itself, and what it does on each interface it declares."""
     from omi_runtime.check import engine as engines  # noqa: PLC0415
     from omi_runtime.check import image as images  # noqa: PLC0415
+    from omi_runtime.check.inspected import Image  # noqa: PLC0415
 
     try:
         chosen = engines.find(engine)
         content = chosen.inspect(image)
-        subject = images.Image(chosen, image, content, max_size * 10**6, start_timeout)
+        subject = Image(chosen, image, content, max_size * 10**6, start_timeout)
         rows = images.check(subject, run=not no_run)
     except StartupError as error:
         fail(error)
