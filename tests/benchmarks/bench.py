@@ -92,7 +92,7 @@ def machine() -> dict[str, str]:
 def _sections(
     options: argparse.Namespace, results: dict[str, Any]
 ) -> dict[str, Callable[[], None]]:
-    """What measures each part of the results and keeps it at once, as a run takes half an hour."""
+    """What measures each part of the results and keeps it at once, as a run takes long."""
     turns, seconds = options.turns, options.seconds
 
     def keep(part: dict[str, Any], key: str, measured: Callable[[], Any]) -> None:

@@ -106,8 +106,9 @@ the peer's, the median of the turns, and the least and the most. The load genera
 same machine; each server is one process, unless its own documentation says otherwise."""
 
 _REPEAT = """\
-`make bench` needs Debian's `wrk` and `nghttp2-client`, about 3 GB under `.bench/`, and half an \
-hour. Modzy's template is on no package index: `MODZY_TEMPLATE` names a clone of it. \
+`make bench` needs Debian's `wrk` and `nghttp2-client`, about 2 GB under `.bench/`, four minutes \
+to install the peers, and with two seconds a load (`bench.py --seconds 2`) nine to measure. \
+Modzy's template is on no package index: `MODZY_TEMPLATE` names a clone of it. \
 `make bench-quick` measures this runtime alone, in under three minutes, against the bare limits \
 and the run above."""
 
