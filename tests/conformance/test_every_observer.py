@@ -151,7 +151,7 @@ def test_an_id_that_could_spoil_a_log_is_cleaned(totals: Client, sent: str, echo
 
 
 def records(server: Server) -> list[dict[str, Any]]:
-    """What is said of requests: a server's own lines, such as how to try it, come when they come."""
+    """What is said of requests; other lines, such as how to try it, come when they come."""
     told = (json.loads(line) for line in server.lines)
     return [line for line in told if "request_id" in line]
 
