@@ -1,9 +1,12 @@
 """Opening folders and files that a request names, inside the roots that an operator allows.
 
-A path from outside is never opened as it stands. It is resolved, compared with the roots, and then
-walked from its root one name at a time without following symbolic links: whoever swaps a folder
-for a link in between gets an error, not a file outside. What is no regular file is not opened at
-all, for opening a device or a FIFO can wait for ever, or do something.
+Where there are roots, a path from outside is never opened as it stands. It is resolved, compared
+with the roots, and then walked from its root one name at a time without following symbolic links:
+whoever swaps a folder for a link in between gets an error, not a file outside. What is no regular
+file is not opened at all, for opening a device or a FIFO can wait for ever, or do something.
+
+Each call of the system costs a small job a few per cent, so that without roots, where a path may
+lead anywhere, paths are used as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Self
 
 _FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 """With O_PATH the right to pass through a folder is enough, as it is for a path."""
@@ -33,6 +36,33 @@ _KINDS: Final = {
 }
 
 
+class Folder:
+    """A folder whose files are reached with `dir_fd=folder.descriptor` and `folder.at(name)`.
+
+    Args:
+        path: as the request names it.
+        descriptor: of the folder, if it has been opened: then it does not matter what becomes of
+            the path, and closing is up to whoever has the folder.
+    """
+
+    __slots__ = ("descriptor", "path")
+
+    def __init__(self, path: str, descriptor: int | None = None) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def at(self, name: str) -> str:
+        """Where a file of that name is, for the system."""
+        return name if self.descriptor is not None else f"{self.path}/{name}"
+
+
 class Roots:
     """The folders in which requests may read and write.
 
@@ -43,52 +73,56 @@ class Roots:
     def __init__(self, paths: Sequence[str] = ()) -> None:
         self._paths = tuple(os.path.realpath(path) for path in paths)
 
-    def open_folder(self, path: str, *, make: bool = False) -> int:
-        """A descriptor of the folder, to be used as `dir_fd`, and closed by who asked.
+    def open_folder(self, path: str) -> Folder:
+        """A folder to be closed by who asked, best with `with`.
 
         Args:
             path: of the folder; relative to the working directory if it is not absolute.
-            make: make what is missing of it.
 
         Raises:
-            OSError: there is no such folder, or it lies outside of the roots.
+            OSError: there are roots, and there is no such folder, or it lies outside of them.
         """
         if not path:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if not self._paths:
-            try:
-                return os.open(path, _FOLDER)
-            except FileNotFoundError:
-                if not make:
-                    raise
-        elif ".." not in path:
-            # Mostly there are no links on the way, and then there is nothing to resolve.
+            return Folder(path)
+        return Folder(path, self._reach(path, make=False))
+
+    def make_folder(self, path: str) -> None:
+        """Make what is missing of a folder and of what it lies in.
+
+        Raises:
+            OSError: it cannot be, or it would lie outside of the roots.
+        """
+        if not self._paths:
             with suppress(OSError):
-                return self._enter(path, make=False)
-        return self._enter(os.path.realpath(path), make=make)
+                os.mkdir(path)  # noqa: PTH102 - see below
+                return
+            if os.path.isdir(path):  # noqa: PTH112 - a Path costs more than this
+                return
+        os.close(self._reach(path, make=True))
 
-    def open_file(self, folder: int, path: str, name: str) -> tuple[int, int]:
+    def open_file(self, folder: Folder, name: str) -> tuple[int, int]:
         """A descriptor of a regular file to be read, and its size in bytes.
-
-        Args:
-            folder: the descriptor that `open_folder` gave.
-            path: of that folder, for a file that is a symbolic link.
-            name: of the file.
 
         Raises:
             OSError: there is none, it is something else, or a link that leaves the roots.
         """
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        mode = os.stat(folder.at(name), dir_fd=folder.descriptor, follow_symlinks=False).st_mode
         if not stat.S_ISLNK(mode):
             return _open_regular(folder, name, mode)
         # Mounted configuration is made of links: what counts is where they end.
-        target, name = os.path.split(os.path.realpath(f"{path}/{name}"))
-        aside = self._enter(target, make=False)
-        try:
-            mode = os.stat(name, dir_fd=aside, follow_symlinks=False).st_mode
+        target, name = os.path.split(os.path.realpath(f"{folder.path}/{name}"))
+        with Folder(target, self._enter(target, make=False)) as aside:
+            mode = os.stat(name, dir_fd=aside.descriptor, follow_symlinks=False).st_mode
             return _open_regular(aside, name, mode)
-        finally:
-            os.close(aside)
+
+    def _reach(self, path: str, *, make: bool) -> int:
+        if ".." not in path and path.startswith("/"):
+            # Mostly there are no links on the way, and then there is nothing to resolve.
+            with suppress(OSError):
+                return self._enter(path, make=make)
+        return self._enter(os.path.realpath(path), make=make)
 
     def _enter(self, real: str, *, make: bool) -> int:
         """Walk to a path without links and `..` from the root that holds it."""
@@ -115,14 +149,14 @@ class Roots:
         raise PermissionError(errno.EACCES, f"it is {real!r}, outside of OMI_DATA_ROOTS={allowed}")
 
 
-def check_replaceable(folder: int, name: str) -> bool:
+def check_replaceable(folder: Folder, name: str) -> bool:
     """Whether there is a file of that name, which may be replaced.
 
     Raises:
         OSError: what is there is no regular file.
     """
     try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        mode = os.stat(folder.at(name), dir_fd=folder.descriptor, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return False
     if not stat.S_ISREG(mode):
@@ -141,10 +175,10 @@ def _step(folder: int, name: str, *, make: bool) -> int:
     return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
 
 
-def _open_regular(folder: int, name: str, mode: int) -> tuple[int, int]:
+def _open_regular(folder: Folder, name: str, mode: int) -> tuple[int, int]:
     if not stat.S_ISREG(mode):
         raise _not_a_file(mode)
-    descriptor = os.open(name, _FILE, dir_fd=folder)
+    descriptor = os.open(folder.at(name), _FILE, dir_fd=folder.descriptor)
     opened = os.fstat(descriptor)
     if not stat.S_ISREG(opened.st_mode):  # it has been swapped since it was looked at
         os.close(descriptor)

@@ -78,7 +78,7 @@ class ModzyRoutes:
         files = self._job_files()
         row = await self._threads.run(files.read, job)
         result = await self._handler.infer_rows([row], wanted, request=request.context)
-        await self._threads.run(files.write, job, result)
+        await self._threads.run_steps(files.write, job, result)
         return _SUCCESS
 
     async def shutdown(self, _request: Request) -> Response:

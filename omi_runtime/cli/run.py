@@ -127,7 +127,7 @@ class _Batch:
                 # Nobody waits for an answer in time.
                 request = RequestContext("run", job.input)
                 result = await self.handler.infer_rows([row], self.wanted, request)
-                await self._threads.run(self._files.write, job, result)
+                await self._threads.run_steps(self._files.write, job, result)
             except OMIError as error:
                 self.failures.append((job, error))
             self.advance(1)

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from omi_runtime.folders import Roots, check_replaceable
+from omi_runtime.folders import Folder, Roots, check_replaceable
 
 
 @contextmanager
-def opened(roots: Roots, path: str, *, make: bool = False) -> Iterator[int]:
-    folder = roots.open_folder(path, make=make)
-    try:
+def opened(roots: Roots, path: str, *, make: bool = False) -> Iterator[Folder]:
+    if make:
+        roots.make_folder(path)
+    with roots.open_folder(path) as folder:
         yield folder
-    finally:
-        os.close(folder)
 
 
 @pytest.fixture
@@ -31,7 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 def names_in(roots: Roots, path: Path | str, *, make: bool = False) -> set[str]:
     with opened(roots, str(path), make=make) as folder:
-        return {path.name for path in Path(f"/proc/self/fd/{folder}/.").iterdir()}
+        opened_or_not = "" if folder.descriptor is None else f"/proc/self/fd/{folder.descriptor}/"
+        return {path.name for path in Path(opened_or_not, folder.at(".")).iterdir()}
 
 
 def test_a_folder_inside_is_opened_by_any_of_its_paths(
@@ -113,7 +113,7 @@ def test_a_folder_that_becomes_a_link_on_the_way_is_not_followed(
 
 def read(roots: Roots, folder_path: Path, name: str) -> bytes:
     with opened(roots, str(folder_path)) as folder:
-        descriptor, size = roots.open_file(folder, str(folder_path), name)
+        descriptor, size = roots.open_file(folder, name)
         try:
             data = os.read(descriptor, size + 1)
             assert len(data) == size
@@ -179,7 +179,7 @@ def test_a_file_that_becomes_a_fifo_is_not_waited_for(
     with opened(Roots(), str(root)) as folder:
         monkeypatch.setattr(os, "stat", look_and_swap)
         with pytest.raises(OSError, match="it is a FIFO"):
-            Roots().open_file(folder, str(root), "file")
+            Roots().open_file(folder, "file")
 
 
 def test_a_loop_of_links_is_an_error(root: Path) -> None:

@@ -17,7 +17,7 @@ from omi_runtime.batch import Result
 from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest
 from omi_runtime.folders import Roots
 from omi_runtime.items import ItemCodec
-from omi_runtime.jobfiles import MAP_FROM, Job, JobFiles
+from omi_runtime.jobfiles import MAP_FROM, Job, JobFiles, make_output
 from omi_runtime.jsontext import fragment
 from omi_runtime.nan import NanPolicy
 from omi_runtime.signature import Bytes, Json, Signature, Tensor, Text
@@ -29,6 +29,12 @@ SIGNATURE = Signature.of(
 
 def job_files(signature: Signature = SIGNATURE) -> JobFiles:
     return JobFiles(signature, ItemCodec(signature, "model", NanPolicy.ERROR), Roots())
+
+
+def write(job: Job, result: Result) -> None:
+    make_output(job, Roots())
+    for _ in job_files().write(job, result):
+        pass
 
 
 def answer(text: str) -> Result:
@@ -49,6 +55,10 @@ def put(job: Job, name: str, data: bytes) -> Path:
 
 def got(job: Job) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(job.output).iterdir()}
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def expected(text: str) -> dict[str, bytes]:
@@ -111,14 +121,14 @@ def test_large_bytes_and_text_are_read_whole(job: Job) -> None:
 
 def test_write_and_replace(job: Job) -> None:
     for text in ("first-and-longer", "second"):
-        job_files().write(job, answer(text))
+        write(job, answer(text))
         assert got(job) == expected(text)
 
 
 def test_a_failed_item_writes_nothing(job: Job) -> None:
-    job_files().write(job, answer("older"))
+    write(job, answer("older"))
     with pytest.raises(InferenceFailed, match="no"):
-        job_files().write(job, Result.failed([InferenceFailed("no")]))
+        write(job, Result.failed([InferenceFailed("no")]))
     assert got(job) == expected("older")
 
 
@@ -139,15 +149,31 @@ def test_a_write_that_fails_leaves_nothing_behind(
 ) -> None:
     if not unnamed:
         without_unnamed_files(monkeypatch)
-    job_files().write(job, answer("older"))
+    write(job, answer("older"))
 
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InvalidRequest, match="/out/scan' cannot be written: No space left"):
-        job_files().write(job, answer("newer"))
+        write(job, answer("newer"))
     assert got(job) == expected("older")
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_a_write_that_is_given_up_before_it_waits_for_the_disk_leaves_nothing_behind(
+    unnamed: bool, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not unnamed:
+        without_unnamed_files(monkeypatch)
+    write(job, answer("older"))
+    open_before = open_files()
+    begun = job_files().write(job, answer("newer"))
+    next(begun)
+    assert {name: data for name, data in got(job).items() if name[0] != "."} == expected("older")
+    del begun
+    assert got(job) == expected("older")
+    assert open_files() == open_before
 
 
 @pytest.fixture
@@ -178,10 +204,10 @@ def test_what_may_not_be_read_or_written(nobody: Path) -> None:
     note.chmod(0o600)
     Path(job.output).chmod(0o500)
     with pytest.raises(InvalidRequest, match="/out/scan' cannot be written: Permission denied"):
-        job_files().write(job, answer("a"))
+        write(job, answer("a"))
     assert got(job) == {}
     Path(job.output).chmod(0o300)
-    job_files().write(job, answer("a"))
+    write(job, answer("a"))
     Path(job.output).chmod(0o700)
     assert got(job) == expected("a"), "to write, a folder need not be read"
 
@@ -189,14 +215,14 @@ def test_what_may_not_be_read_or_written(nobody: Path) -> None:
 def test_what_a_killed_process_left_is_taken_away_by_a_later_job(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_files().write(job, answer("older"))
+    write(job, answer("older"))
     left = Path(job.output, ".scan.new")
     left.write_bytes(b"half")
-    job_files().write(job, answer("old"))
+    write(job, answer("old"))
     assert got(job) == expected("old") | {".scan.new": b"half"}, "somebody may be at it still"
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + 100)
-    job_files().write(job, answer("new"))
+    write(job, answer("new"))
     assert got(job) == expected("new")
 
 
@@ -205,12 +231,11 @@ STEPS = """
 import os, shutil, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from test_jobfiles import Job, answer, expected, got, job_files, jobfiles
+from test_jobfiles import Job, answer, expected, got, jobfiles, write
 
 if sys.argv[3] == "named":
     jobfiles._UNNAMED = 0
 job = Job(sys.argv[2], sys.argv[2] + "/out")
-files = job_files()
 
 def killed_before(step):
     child = os.fork()
@@ -226,7 +251,7 @@ def killed_before(step):
                 os.kill(os.getpid(), signal.SIGKILL)
     new = answer("new")
     sys.setprofile(count)
-    files.write(job, new)
+    write(job, new)
     os._exit(0)
 
 step = 0
@@ -234,7 +259,7 @@ while True:
     step += 1
     shutil.rmtree(job.output, ignore_errors=True)
     if sys.argv[4] == "replacing":
-        files.write(job, answer("old"))
+        write(job, answer("old"))
     killed = killed_before(step)
     found = got(job) if os.path.isdir(job.output) else {}
     hidden = [name for name in found if name.startswith(".")]

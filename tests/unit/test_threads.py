@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -53,3 +54,82 @@ async def test_a_waiting_thread_holds_nothing() -> None:
     await threads.run(int)  # the thread is past the first by now
     gc.collect()
     assert seen() is None
+
+
+async def test_a_thread_that_gets_on_works_alone() -> None:
+    threads = Threads("omi-test", 8)
+    used = await asyncio.gather(*(threads.run(threading.get_ident) for _ in range(1000)))
+    assert len(set(used)) < 3, "one, and one more if the machine was busy for a while"
+
+
+async def test_calls_that_hang_hold_up_nobody_while_there_are_threads_left() -> None:
+    threads = Threads("omi-test", 4)
+    gate = threading.Event()
+    hanging = [asyncio.create_task(threads.run(gate.wait, 60)) for _ in range(3)]
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*(threads.run(int, str(n)) for n in range(100))) == [
+            *range(100)
+        ]
+    assert not any(task.done() for task in hanging)
+    gate.set()
+    assert await asyncio.gather(*hanging) == [True] * 3
+
+
+async def test_what_is_done_is_told_while_the_same_thread_is_at_something_long() -> None:
+    threads = Threads("omi-test", 1)
+    gate = threading.Event()
+    done = asyncio.create_task(threads.run(int, "7"))
+    hanging = asyncio.create_task(threads.run(gate.wait, 60))
+    async with asyncio.timeout(30):
+        assert await done == 7
+    assert not hanging.done()
+    gate.set()
+    assert await hanging
+
+
+async def test_steps_that_wait_come_after_all_that_begin() -> None:
+    threads, order = Threads("omi-test", 1), list[str]()
+
+    def steps(name: str) -> Iterator[None]:
+        order.append(f"begin {name}")
+        yield
+        order.append(f"end {name}")
+
+    await asyncio.gather(*(threads.run_steps(steps, name) for name in "abc"))
+    assert order == ["begin a", "begin b", "begin c", "end a", "end b", "end c"]
+
+
+async def test_steps_that_nobody_waits_for_any_more_are_closed() -> None:
+    threads, closed = Threads("omi-test", 1), list[str]()
+    gate, begun = threading.Event(), threading.Event()
+
+    def steps(name: str) -> Iterator[None]:
+        try:
+            if name == "b":
+                begun.set()
+            yield
+            gate.wait(30)
+            closed.append(f"end {name}")
+        except GeneratorExit:
+            closed.append(f"closed {name}")
+            raise
+
+    first = asyncio.create_task(threads.run_steps(steps, "a"))
+    second = asyncio.create_task(threads.run_steps(steps, "b"))
+    await asyncio.to_thread(begun.wait, 30)
+    second.cancel()
+    gate.set()
+    await first
+    await threads.run(int)
+    assert closed == ["end a", "closed b"]
+
+
+async def test_steps_that_raise() -> None:
+    def steps() -> Iterator[None]:
+        yield
+        raise ZeroDivisionError
+
+    threads = Threads("omi-test", 1)
+    with pytest.raises(ZeroDivisionError):
+        await threads.run_steps(steps)
+    assert await threads.run(int, "7") == 7
