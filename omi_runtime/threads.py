@@ -3,16 +3,16 @@
 One of them works as long as it gets on, and all the others sleep: on a fast disk a file is several
 short calls of the system, each of which gives the interpreter's lock away, and threads that run at
 once spend most of their time passing it to one another. When little gets done, because a disk is
-slow or does not answer at all, another thread joins, and what waits is not held up.
+slow or does not answer at all, another thread joins, and what waits is not held up. What waits for
+a disk in any case does so on a crew of its own, which takes next to nothing of the lock.
 
 They are not the loop's default executor: that makes several objects and locks for a call, wakes the
 loop for each, and holds the process at its end until a network's disk has answered. These threads
 are daemons.
 
-    run ──▶ outbox ── once per turn of the loop ──▶ fresh ──▶ a thread ──▶ begun, or done
-     ▲                                                          ▲           │        │
-     │                                                          └───────────┘        │
-     └─ event loop, woken when the thread has nothing more to do ◀───────────────────┘
+    run ──▶ outbox ── once per turn of the loop ──▶ working ◀──yield──▶ waiting
+     ▲                                                 │                   │
+     └─ event loop, woken when a thread has nothing more to do ◀───────────┘
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+Steps = Generator[None, None, None]
 
 FILE_THREADS: Final = 8
-"""As many files may wait for their disks at once, and as many disks may hang before all wait."""
+"""As many disks may hang before calls for others wait."""
 
 _LOOK_SECONDS: Final = 0.002
 _GETS_ON: Final = 4
-"""Steps from one look to the next. A thread that takes fewer waits most of the time, and another
-costs nothing; one that takes more would only have to share the interpreter's lock."""
+"""Calls taken from one look to the next. A thread that takes fewer waits most of the time, and
+another costs nothing; one that takes more would only have to share the interpreter's lock."""
 
-_MOST_BEGUN: Final = 32
-"""Calls that are half done; each may hold files open."""
+_MOST_IN_STEPS: Final = 64
+"""Generators under way, each of which may hold files open."""
 
 
 class Threads:
@@ -43,45 +44,33 @@ class Threads:
 
     Args:
         name: of the threads.
-        n: how many at most.
+        n: how many of each crew at most.
     """
 
     def __init__(self, name: str = "omi-files", n: int = FILE_THREADS) -> None:
-        self._name = name
-        self._n = n
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = asyncio.get_running_loop()
         self._outbox: list[_Call] = []
         self._looking = False
-        # Below is what the threads share.
-        self._lock = threading.Lock()
-        self._fresh: deque[_Call] = deque()
-        self._begun: deque[_Call] = deque()
-        self._started = 0
-        self._awake = 0
-        self._steps = 0
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._in_steps = asyncio.Semaphore(_MOST_IN_STEPS)
+        self._lock = threading.Lock()  # for what the crews share
+        self._working = _Crew(name, n)
+        self._waiting = _Crew(f"{name}-waiting", n)
         self._done: deque[_Call] = deque()
 
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+    def run(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """What the function returns, or raises; it is not begun if nobody waits any more."""
-        outcome: T = await self._put(_Call(function, arguments))
-        return outcome
+        return self._put(_Call(self._loop.create_future(), function, arguments))
 
-    async def run_steps(
-        self, function: Callable[..., Generator[None, None, None]], *arguments: Any
-    ) -> None:
-        """Run a generator to its end, and other calls wherever it yields.
+    async def run_steps(self, function: Callable[..., Steps], *arguments: Any) -> None:
+        """Run a generator to its end.
 
-        It yields before it waits for what it has started, such as a disk: then the same thread
-        starts the others first, and one wait may do for all. If nobody waits any more, it is
-        closed.
+        It yields before it waits for what it has begun, such as a disk, and again afterwards. If
+        nobody waits for it any more, it is closed where it yields.
         """
-        await self._put(_Steps(function, arguments))
+        async with self._in_steps:
+            await self._put(_Steps(self._loop.create_future(), function, arguments))
 
     def _put(self, call: _Call) -> asyncio.Future[Any]:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        call.future = self._loop.create_future()
         if not self._outbox:
             self._loop.call_soon(self._hand_over)
         self._outbox.append(call)
@@ -89,74 +78,82 @@ class Threads:
 
     def _hand_over(self) -> None:
         with self._lock:
-            self._fresh += self._outbox
-            if not self._awake:
-                self._wake()
+            self._working.line += self._outbox
+            if not self._working.awake:
+                self._wake(self._working)
         self._outbox = []
         if not self._looking:
-            self._look_later()
-
-    def _wake(self) -> None:
-        """With the lock: one thread more. It is awake from now on, whenever it hears the bell."""
-        self._awake += 1
-        if self._awake > self._started:
-            name = f"{self._name}-{self._started}"
-            self._started += 1
-            threading.Thread(target=self._work, name=name, daemon=True).start()
-        self._bell.put(None)
-
-    def _look_later(self) -> None:
-        assert self._loop is not None
-        self._looking = True
-        self._loop.call_later(_LOOK_SECONDS, self._look)
+            self._looking = True
+            self._loop.call_later(_LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Tell what a thread has done that is at something long; have it helped if it needs it."""
-        self._tell()
+        """Every few milliseconds, while calls wait: help where a thread is at something long."""
+        working, waiting = self._working, self._waiting
+        if working.taken < _GETS_ON:
+            self._tell()
         with self._lock:
-            self._looking = bool(self._fresh or self._begun)
-            if self._looking and self._steps < _GETS_ON and self._awake < self._n:
-                self._wake()
-            self._steps = 0
+            self._help(working, waiting)
+            self._help(waiting, working)
+            working.taken = waiting.taken = 0
+            self._looking = bool(working.line or waiting.line)
         if self._looking:
-            self._look_later()
+            self._loop.call_later(_LOOK_SECONDS, self._look)
 
-    def _work(self) -> None:
-        assert self._loop is not None
+    def _help(self, crew: _Crew, other: _Crew) -> None:
+        """With the lock: one thread more if calls wait, and those who should take them do not."""
+        slow = crew.taken < _GETS_ON if crew.awake else other.taken < _GETS_ON
+        if crew.line and slow and crew.awake < crew.n:
+            self._wake(crew)
+
+    def _wake(self, crew: _Crew) -> None:
+        """With the lock: one thread more. It is awake from now on, whenever it hears the bell."""
+        crew.awake += 1
+        if crew.awake > crew.started:
+            name = f"{crew.name}-{crew.started}"
+            crew.started += 1
+            other = self._waiting if crew is self._working else self._working
+            threading.Thread(target=self._work, args=(crew, other), name=name, daemon=True).start()
+        crew.bell.put(None)
+
+    def _work(self, crew: _Crew, other: _Crew) -> None:
         while True:
-            self._bell.get()
-            while call := self._next():
-                self._advance(call)
+            crew.bell.get()
+            done = 0
+            while call := self._next(crew, other):
+                if self._advance(call):
+                    done += 1
+                else:
+                    other.line.append(call)  # whom `_next` wakes when this crew has no more
                 del call  # a waiting thread is not to hold it
-            try:
-                self._loop.call_soon_threadsafe(self._tell)
-            except RuntimeError:  # the loop is closed: the process is at its end
-                return
+            if done:
+                try:
+                    self._loop.call_soon_threadsafe(self._tell)
+                except RuntimeError:  # the loop is closed: the process is at its end
+                    return
 
-    def _next(self) -> _Call | None:
-        """What is to be done next. If there is nothing, the thread is not awake any more."""
+    def _next(self, crew: _Crew, other: _Crew) -> _Call | None:
+        """What a thread of the crew does next. If there is nothing, it is not awake any more."""
         with self._lock:
-            self._steps += 1
-            if self._fresh and len(self._begun) < _MOST_BEGUN:
-                return self._fresh.popleft()
-            if self._begun:
-                return self._begun.popleft()
-            self._awake -= 1
+            crew.taken += 1
+            if crew.line:
+                return crew.line.popleft()
+            crew.awake -= 1
+            if other.line and not other.awake:
+                self._wake(other)
             return None
 
-    def _advance(self, call: _Call) -> None:
+    def _advance(self, call: _Call) -> bool:
+        """Whether that was all of it."""
         try:
             if call.future.cancelled():
                 call.drop()
-                return
-            done = call.advance()
+                return True
+            if not call.advance():
+                return False
         except Exception as raised:  # noqa: BLE001 - told to the caller
-            call.error, done = raised, True
-        if done:
-            self._done.append(call)
-        else:
-            with self._lock:
-                self._begun.append(call)
+            call.error = raised
+        self._done.append(call)
+        return True
 
     def _tell(self) -> None:
         """On the event loop: hand over what has been done."""
@@ -170,14 +167,38 @@ class Threads:
                 call.future.set_exception(call.error)
 
 
+class _Crew:
+    """Threads that take calls from one line.
+
+    Attributes:
+        line: of calls. One that stands here is taken by somebody awake, or by whom the last of the
+            other crew wakes, or the next look.
+        started, awake: how many threads there are, and are looking for calls or at one.
+        taken: how often one of them has come for a call since the last look.
+    """
+
+    def __init__(self, name: str, n: int) -> None:
+        self.name = name
+        self.n = n
+        self.line: deque[_Call] = deque()
+        self.started = 0
+        self.awake = 0
+        self.taken = 0
+        self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+
 class _Call:
     """A function to run, and what came of it."""
 
     __slots__ = ("arguments", "error", "function", "future", "outcome")
 
-    future: asyncio.Future[Any]
-
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        self.future = future
         self.function = function
         self.arguments = arguments
         self.outcome: Any = None
@@ -198,10 +219,13 @@ class _Steps(_Call):
     __slots__ = ("steps",)
 
     def __init__(
-        self, function: Callable[..., Generator[None, None, None]], arguments: tuple[Any, ...]
+        self,
+        future: asyncio.Future[Any],
+        function: Callable[..., Steps],
+        arguments: tuple[Any, ...],
     ) -> None:
-        super().__init__(function, arguments)
-        self.steps: Generator[None, None, None] | None = None
+        super().__init__(future, function, arguments)
+        self.steps: Steps | None = None
 
     def advance(self) -> bool:
         if self.steps is None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from peer import Server
 
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+NUMBER = b"{number}"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Request:
 
     Attributes:
         path: of HTTP; or the gRPC method, such as `/ModzyModel/Run`.
-        body: of HTTP; or the serialized message.
+        body: of HTTP; or the serialized message. Where it says NUMBER, each request of a load has
+            another one there.
         headers: of HTTP.
         grpc: whether it goes to the gRPC port.
     """
@@ -119,6 +120,13 @@ local file = io.open("%s", "rb")
 wrk.body = file:read("*all")
 file:close()
 %s
+local number = os.time() * 1000000
+if wrk.body:find("{number}", 1, true) then
+  request = function()
+    number = number + 1
+    return wrk.format(nil, nil, nil, (wrk.body:gsub("{number}", string.format("%%d", number))))
+  end
+end
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format("RESULT %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration,

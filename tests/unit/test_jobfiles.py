@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omi_runtime import jobfiles
+from omi_runtime import drafts
 from omi_runtime.batch import Result
 from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest
 from omi_runtime.folders import Roots
@@ -133,7 +133,7 @@ def test_a_failed_item_writes_nothing(job: Job) -> None:
 
 
 def without_unnamed_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobfiles, "_UNNAMED", 0)
+    monkeypatch.setattr(drafts, "_UNNAMED", 0)
 
 
 def test_write_where_the_file_system_has_no_unnamed_files(
@@ -231,10 +231,10 @@ STEPS = """
 import os, shutil, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from test_jobfiles import Job, answer, expected, got, jobfiles, write
+from test_jobfiles import Job, answer, drafts, expected, got, write
 
 if sys.argv[3] == "named":
-    jobfiles._UNNAMED = 0
+    drafts._UNNAMED = 0
 job = Job(sys.argv[2], sys.argv[2] + "/out")
 
 def killed_before(step):

@@ -4,11 +4,10 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
-from omi_runtime.threads import Threads
+from omi_runtime.threads import Steps, Threads
 
 
 async def test_a_function_runs_on_a_daemon_thread_of_that_name() -> None:
@@ -33,9 +32,8 @@ async def test_several_at_once() -> None:
 async def test_what_nobody_waits_for_is_not_begun() -> None:
     threads = Threads("omi-test", 1)
     gate, begun = threading.Event(), []
-    first = asyncio.create_task(threads.run(gate.wait, 30))
-    second = asyncio.create_task(threads.run(begun.append, 2))
-    await asyncio.sleep(0)
+    first = threads.run(gate.wait, 30)
+    second = threads.run(begun.append, 2)
     second.cancel()
     gate.set()
     assert await first
@@ -65,7 +63,7 @@ async def test_a_thread_that_gets_on_works_alone() -> None:
 async def test_calls_that_hang_hold_up_nobody_while_there_are_threads_left() -> None:
     threads = Threads("omi-test", 4)
     gate = threading.Event()
-    hanging = [asyncio.create_task(threads.run(gate.wait, 60)) for _ in range(3)]
+    hanging = [threads.run(gate.wait, 60) for _ in range(3)]
     async with asyncio.timeout(30):
         assert await asyncio.gather(*(threads.run(int, str(n)) for n in range(100))) == [
             *range(100)
@@ -78,8 +76,8 @@ async def test_calls_that_hang_hold_up_nobody_while_there_are_threads_left() -> 
 async def test_what_is_done_is_told_while_the_same_thread_is_at_something_long() -> None:
     threads = Threads("omi-test", 1)
     gate = threading.Event()
-    done = asyncio.create_task(threads.run(int, "7"))
-    hanging = asyncio.create_task(threads.run(gate.wait, 60))
+    done = threads.run(int, "7")
+    hanging = threads.run(gate.wait, 60)
     async with asyncio.timeout(30):
         assert await done == 7
     assert not hanging.done()
@@ -87,23 +85,47 @@ async def test_what_is_done_is_told_while_the_same_thread_is_at_something_long()
     assert await hanging
 
 
-async def test_steps_that_wait_come_after_all_that_begin() -> None:
+async def test_all_steps_are_begun_before_another_thread_waits_for_each() -> None:
     threads, order = Threads("omi-test", 1), list[str]()
 
-    def steps(name: str) -> Iterator[None]:
+    def steps(name: str) -> Steps:
         order.append(f"begin {name}")
+        yield
+        order.append(f"{threading.current_thread().name} waits for {name}")
         yield
         order.append(f"end {name}")
 
     await asyncio.gather(*(threads.run_steps(steps, name) for name in "abc"))
-    assert order == ["begin a", "begin b", "begin c", "end a", "end b", "end c"]
+    begun, waited, ended = (
+        [line for line in order if word in line] for word in ("begin", "waits", "end")
+    )
+    assert order == begun + waited + ended
+    assert waited == [f"omi-test-waiting-0 waits for {name}" for name in "abc"]
+
+
+async def test_a_disk_that_hangs_holds_up_no_other_steps() -> None:
+    threads = Threads("omi-test", 4)
+    gate = threading.Event()
+
+    def steps(*, hang: bool) -> Steps:
+        yield
+        if hang:
+            gate.wait(60)
+        yield
+
+    hanging = [asyncio.create_task(threads.run_steps(lambda: steps(hang=True))) for _ in range(3)]
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(threads.run_steps(lambda: steps(hang=False)) for _ in range(200)))
+    assert not any(task.done() for task in hanging)
+    gate.set()
+    await asyncio.gather(*hanging)
 
 
 async def test_steps_that_nobody_waits_for_any_more_are_closed() -> None:
     threads, closed = Threads("omi-test", 1), list[str]()
     gate, begun = threading.Event(), threading.Event()
 
-    def steps(name: str) -> Iterator[None]:
+    def steps(name: str) -> Steps:
         try:
             if name == "b":
                 begun.set()
@@ -125,7 +147,7 @@ async def test_steps_that_nobody_waits_for_any_more_are_closed() -> None:
 
 
 async def test_steps_that_raise() -> None:
-    def steps() -> Iterator[None]:
+    def steps() -> Steps:
         yield
         raise ZeroDivisionError
 

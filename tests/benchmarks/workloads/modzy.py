@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
+import shutil
 from typing import Any
 
-from load import Concurrency, Request
+from load import NUMBER, Concurrency, Request
+from peer import ENVIRONMENTS
 from workload import OURS, Side, Target, Workload
 
-_FOLDER = Path(tempfile.gettempdir(), "omi-bench-job")
+_FOLDER = ENVIRONMENTS / "jobs"
 
 
 def _job() -> Request:
-    """One folder for all: jobs that are under way at once write the same answer."""
-    (_FOLDER / "out").mkdir(parents=True, exist_ok=True)
+    """As platforms do it, every job has an output folder of its own, which the server makes.
+
+    They are taken away only here, before a run: a file system can be slow for a minute after many
+    deletions (ext4 without a journal is).
+    """
+    shutil.rmtree(_FOLDER, ignore_errors=True)
+    _FOLDER.mkdir()
     (_FOLDER / "x.json").write_text("[5.1, 3.5, 1.4, 0.2]")
-    job = {"type": "file", "input": str(_FOLDER), "output": str(_FOLDER / "out")}
+    job = {"type": "file", "input": str(_FOLDER), "output": f"{_FOLDER}/out-{NUMBER.decode()}"}
     return Request("/run", json.dumps(job).encode())
 
 
 def _written(_body: bytes) -> Any:
-    return json.loads((_FOLDER / "out" / "results.json").read_text())["data"]["result"]
+    """Asked for once, so that there is one."""
+    (results,) = _FOLDER.glob("out-*/results.json")
+    return json.loads(results.read_text())["data"]["result"]
 
 
 WORKLOADS = [
