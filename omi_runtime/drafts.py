@@ -52,8 +52,11 @@ class Draft:
     def publish(self) -> None:
         """Take the place, of an older file too, in one step."""
         if not self._temporary and not self._replaces:
-            with suppress(FileExistsError):  # an older one is there, or another job was faster
+            try:
                 self._link(self.name)
+            except FileExistsError:  # an older one is there, or another job was faster
+                pass
+            else:
                 return
         if self._replaces is None:
             check_replaceable(self._folder, self.name)
@@ -96,7 +99,7 @@ class Draft:
 
     def _remove_if_left(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            at, within = self._folder.at(name), self._folder.descriptor
+            at, within = self._folder.prefix + name, self._folder.descriptor
             changed = os.stat(at, dir_fd=within, follow_symlinks=False).st_ctime
             if time.time() - changed > _LEFT_SECONDS:
                 self._unlink(name)
@@ -105,10 +108,10 @@ class Draft:
         self._descriptor = self._make(name, _NAMED)
 
     def _make(self, name: str, flags: int) -> int:
-        return os.open(self._folder.at(name), flags, 0o666, dir_fd=self._folder.descriptor)
+        return os.open(self._folder.prefix + name, flags, 0o666, dir_fd=self._folder.descriptor)
 
     def _link(self, name: str) -> None:
-        source, target = f"/proc/self/fd/{self._descriptor}", self._folder.at(name)
+        source, target = f"/proc/self/fd/{self._descriptor}", self._folder.prefix + name
         # With a descriptor, even one that an absolute path ignores, Python calls linkat and not
         # link, which would not follow the source to the file.
         within = self._folder.descriptor
@@ -116,14 +119,14 @@ class Draft:
 
     def _rename(self, name: str) -> None:
         old, new, within = (
-            self._folder.at(name),
-            self._folder.at(self.name),
+            self._folder.prefix + name,
+            self._folder.prefix + self.name,
             self._folder.descriptor,
         )
         os.rename(old, new, src_dir_fd=within, dst_dir_fd=within)
 
     def _unlink(self, name: str) -> None:
-        os.unlink(self._folder.at(name), dir_fd=self._folder.descriptor)
+        os.unlink(self._folder.prefix + name, dir_fd=self._folder.descriptor)
 
 
 _WRITE: Final = os.O_WRONLY | os.O_CLOEXEC

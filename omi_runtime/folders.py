@@ -37,7 +37,7 @@ _KINDS: Final = {
 
 
 class Folder:
-    """A folder whose files are reached with `dir_fd=folder.descriptor` and `folder.at(name)`.
+    """A folder whose files are reached with `folder.prefix + name` and `dir_fd=folder.descriptor`.
 
     Args:
         path: as the request names it.
@@ -45,11 +45,12 @@ class Folder:
             the path, and closing is up to whoever has the folder.
     """
 
-    __slots__ = ("descriptor", "path")
+    __slots__ = ("descriptor", "path", "prefix")
 
     def __init__(self, path: str, descriptor: int | None = None) -> None:
         self.path = path
         self.descriptor = descriptor
+        self.prefix = f"{path}/" if descriptor is None else ""
 
     def __enter__(self) -> Self:
         return self
@@ -57,10 +58,6 @@ class Folder:
     def __exit__(self, *_raised: object) -> None:
         if self.descriptor is not None:
             os.close(self.descriptor)
-
-    def at(self, name: str) -> str:
-        """Where a file of that name is, for the system."""
-        return name if self.descriptor is not None else f"{self.path}/{name}"
 
 
 class Roots:
@@ -95,10 +92,12 @@ class Roots:
             OSError: it cannot be, or it would lie outside of the roots.
         """
         if not self._paths:
-            with suppress(OSError):
-                os.mkdir(path)  # noqa: PTH102 - see below
-                return
-            if os.path.isdir(path):  # noqa: PTH112 - a Path costs more than this
+            try:
+                os.mkdir(path)  # noqa: PTH102 - a Path costs more than this
+            except OSError:
+                if os.path.isdir(path):  # noqa: PTH112
+                    return
+            else:
                 return
         os.close(self._reach(path, make=True))
 
@@ -108,7 +107,9 @@ class Roots:
         Raises:
             OSError: there is none, it is something else, or a link that leaves the roots.
         """
-        mode = os.stat(folder.at(name), dir_fd=folder.descriptor, follow_symlinks=False).st_mode
+        mode = os.stat(
+            folder.prefix + name, dir_fd=folder.descriptor, follow_symlinks=False
+        ).st_mode
         if not stat.S_ISLNK(mode):
             return _open_regular(folder, name, mode)
         # Mounted configuration is made of links: what counts is where they end.
@@ -156,7 +157,9 @@ def check_replaceable(folder: Folder, name: str) -> bool:
         OSError: what is there is no regular file.
     """
     try:
-        mode = os.stat(folder.at(name), dir_fd=folder.descriptor, follow_symlinks=False).st_mode
+        mode = os.stat(
+            folder.prefix + name, dir_fd=folder.descriptor, follow_symlinks=False
+        ).st_mode
     except FileNotFoundError:
         return False
     if not stat.S_ISREG(mode):
@@ -178,7 +181,7 @@ def _step(folder: int, name: str, *, make: bool) -> int:
 def _open_regular(folder: Folder, name: str, mode: int) -> tuple[int, int]:
     if not stat.S_ISREG(mode):
         raise _not_a_file(mode)
-    descriptor = os.open(folder.at(name), _FILE, dir_fd=folder.descriptor)
+    descriptor = os.open(folder.prefix + name, _FILE, dir_fd=folder.descriptor)
     opened = os.fstat(descriptor)
     if not stat.S_ISREG(opened.st_mode):  # it has been swapped since it was looked at
         os.close(descriptor)

@@ -22,6 +22,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class Threads:
 
     def run(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """What the function returns, or raises; it is not begun if nobody waits any more."""
-        return self._put(_Call(self._loop.create_future(), function, arguments))
+        return self._put(_Function(self._loop.create_future(), partial(function, *arguments)))
 
     async def run_steps(self, function: Callable[..., Steps], *arguments: Any) -> None:
         """Run a generator to its end.
@@ -68,7 +69,7 @@ class Threads:
         nobody waits for it any more, it is closed where it yields.
         """
         async with self._in_steps:
-            await self._put(_Steps(self._loop.create_future(), function, arguments))
+            await self._put(_Steps(self._loop.create_future(), function(*arguments)))
 
     def _put(self, call: _Call) -> asyncio.Future[Any]:
         if not self._outbox:
@@ -106,22 +107,23 @@ class Threads:
             self._wake(crew)
 
     def _wake(self, crew: _Crew) -> None:
-        """With the lock: one thread more. It is awake from now on, whenever it hears the bell."""
+        """With the lock: one thread more. It is awake from now on, whenever it hears its bell."""
         crew.awake += 1
-        if crew.awake > crew.started:
-            name = f"{crew.name}-{crew.started}"
-            crew.started += 1
-            other = self._waiting if crew is self._working else self._working
-            threading.Thread(target=self._work, args=(crew, other), name=name, daemon=True).start()
-        crew.bell.put(None)
+        if crew.asleep:
+            crew.asleep.pop().put(None)
+            return
+        name = f"{crew.name}-{crew.awake - 1}"
+        other = self._waiting if crew is self._working else self._working
+        threading.Thread(target=self._work, args=(crew, other), name=name, daemon=True).start()
 
     def _work(self, crew: _Crew, other: _Crew) -> None:
+        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         while True:
-            crew.bell.get()
             done = 0
-            while call := self._next(crew, other):
-                if self._advance(call):
+            while call := self._next(crew, other, bell):
+                if call.advance():
                     done += 1
+                    self._done.append(call)
                 else:
                     other.line.append(call)  # whom `_next` wakes when this crew has no more
                 del call  # a waiting thread is not to hold it
@@ -130,30 +132,19 @@ class Threads:
                     self._loop.call_soon_threadsafe(self._tell)
                 except RuntimeError:  # the loop is closed: the process is at its end
                     return
+            bell.get()
 
-    def _next(self, crew: _Crew, other: _Crew) -> _Call | None:
+    def _next(self, crew: _Crew, other: _Crew, bell: queue.SimpleQueue[None]) -> _Call | None:
         """What a thread of the crew does next. If there is nothing, it is not awake any more."""
         with self._lock:
             crew.taken += 1
             if crew.line:
                 return crew.line.popleft()
             crew.awake -= 1
+            crew.asleep.append(bell)
             if other.line and not other.awake:
                 self._wake(other)
             return None
-
-    def _advance(self, call: _Call) -> bool:
-        """Whether that was all of it."""
-        try:
-            if call.future.cancelled():
-                call.drop()
-                return True
-            if not call.advance():
-                return False
-        except Exception as raised:  # noqa: BLE001 - told to the caller
-            call.error = raised
-        self._done.append(call)
-        return True
 
     def _tell(self) -> None:
         """On the event loop: hand over what has been done."""
@@ -173,7 +164,8 @@ class _Crew:
     Attributes:
         line: of calls. One that stands here is taken by somebody awake, or by whom the last of the
             other crew wakes, or the next look.
-        started, awake: how many threads there are, and are looking for calls or at one.
+        awake: how many threads look for calls or are at one.
+        asleep: the bells of the others; the last to fall asleep, whose caches are warm, is woken.
         taken: how often one of them has come for a call since the last look.
     """
 
@@ -181,60 +173,62 @@ class _Crew:
         self.name = name
         self.n = n
         self.line: deque[_Call] = deque()
-        self.started = 0
         self.awake = 0
+        self.asleep: list[queue.SimpleQueue[None]] = []
         self.taken = 0
-        self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
 
 
 class _Call:
-    """A function to run, and what came of it."""
+    """What somebody waits for, and what came of it."""
 
-    __slots__ = ("arguments", "error", "function", "future", "outcome")
+    __slots__ = ("error", "future", "outcome")
 
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-    ) -> None:
+    def __init__(self, future: asyncio.Future[Any]) -> None:
         self.future = future
-        self.function = function
-        self.arguments = arguments
         self.outcome: Any = None
         self.error: Exception | None = None
 
     def advance(self) -> bool:
-        """Whether it is done now."""
-        self.outcome = self.function(*self.arguments)
-        return True
+        """Whether it is done now. Raises nothing."""
+        raise NotImplementedError
 
-    def drop(self) -> None:
-        """Nobody waits for it any more."""
+
+class _Function(_Call):
+    """Done at once; not begun if nobody waits for it any more."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, future: asyncio.Future[Any], function: Callable[[], Any]) -> None:
+        super().__init__(future)
+        self.function = function
+
+    def advance(self) -> bool:
+        if not self.future.cancelled():
+            try:
+                self.outcome = self.function()
+            except Exception as raised:  # noqa: BLE001 - told to the caller
+                self.error = raised
+        return True
 
 
 class _Steps(_Call):
-    """A generator: done at its end."""
+    """A generator: done at its end, or closed when nobody waits for it any more."""
 
     __slots__ = ("steps",)
 
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        function: Callable[..., Steps],
-        arguments: tuple[Any, ...],
-    ) -> None:
-        super().__init__(future, function, arguments)
-        self.steps: Steps | None = None
+    def __init__(self, future: asyncio.Future[Any], steps: Steps) -> None:
+        super().__init__(future)
+        self.steps = steps
 
     def advance(self) -> bool:
-        if self.steps is None:
-            self.steps = self.function(*self.arguments)
-        return next(self.steps, _END) is _END
-
-    def drop(self) -> None:
-        if self.steps is not None:
-            self.steps.close()
-
-
-_END: Final = object()
+        try:
+            if self.future.cancelled():
+                self.steps.close()
+                return True
+            next(self.steps)
+        except StopIteration:
+            return True
+        except Exception as raised:  # noqa: BLE001 - told to the caller
+            self.error = raised
+            return True
+        return False

@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 def names_in(roots: Roots, path: Path | str, *, make: bool = False) -> set[str]:
     with opened(roots, str(path), make=make) as folder:
         opened_or_not = "" if folder.descriptor is None else f"/proc/self/fd/{folder.descriptor}/"
-        return {path.name for path in Path(opened_or_not, folder.at(".")).iterdir()}
+        return {path.name for path in Path(opened_or_not, folder.prefix + ".").iterdir()}
 
 
 def test_a_folder_inside_is_opened_by_any_of_its_paths(
