@@ -96,15 +96,20 @@ class Threads:
             self._help(working, waiting)
             self._help(waiting, working)
             working.taken = waiting.taken = 0
-            self._looking = bool(working.line or waiting.line)
+            # As long as somebody is at a call, what the other crew has handed on may wait for it.
+            self._looking = bool(working.line or waiting.line or working.awake or waiting.awake)
         if self._looking:
             self._loop.call_later(_LOOK_SECONDS, self._look)
 
     def _help(self, crew: _Crew, other: _Crew) -> None:
-        """With the lock: one thread more if calls wait, and those who should take them do not."""
-        slow = crew.taken < _GETS_ON if crew.awake else other.taken < _GETS_ON
-        if crew.line and slow and crew.awake < crew.n:
+        """With the lock: one thread more if calls wait, and those who should take them do not.
+
+        Not at the first look that finds it so, for somebody may have woken just before.
+        """
+        slow = bool(crew.line) and (crew if crew.awake else other).taken < _GETS_ON
+        if slow and crew.slow and crew.awake < crew.n:
             self._wake(crew)
+        crew.slow = slow
 
     def _wake(self, crew: _Crew) -> None:
         """With the lock: one thread more. It is awake from now on, whenever it hears its bell."""
@@ -167,6 +172,7 @@ class _Crew:
         awake: how many threads look for calls or are at one.
         asleep: the bells of the others; the last to fall asleep, whose caches are warm, is woken.
         taken: how often one of them has come for a call since the last look.
+        slow: whether the last look found calls waiting that nobody came for.
     """
 
     def __init__(self, name: str, n: int) -> None:
@@ -176,6 +182,7 @@ class _Crew:
         self.awake = 0
         self.asleep: list[queue.SimpleQueue[None]] = []
         self.taken = 0
+        self.slow = False
 
 
 class _Call:
