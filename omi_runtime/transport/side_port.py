@@ -7,6 +7,7 @@ the event loop is busy, and tells by that alone that the process lives.
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import threading
 from collections.abc import Iterable
@@ -62,7 +63,10 @@ class SidePort:
         logger.info("metrics and probes listen on %s port %d", self._host, sock.getsockname()[1])
 
     def _serve(self, sock: socket.socket) -> None:
-        # Imported on this thread, for it takes longer than to open a port.
+        # Imported when somebody comes: until then it would take from the time to start.
+        waiting = select.poll()
+        waiting.register(sock, select.POLLIN)
+        waiting.poll()
         from socketserver import ThreadingMixIn  # noqa: PLC0415
         from wsgiref.simple_server import WSGIRequestHandler, WSGIServer  # noqa: PLC0415
 
