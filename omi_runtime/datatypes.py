@@ -9,6 +9,7 @@ nearest even on the way out.
 from __future__ import annotations
 
 import itertools
+import marshal
 import math
 import struct
 from collections.abc import Iterable, Sequence
@@ -95,16 +96,12 @@ def from_json(value: Any, datatype: str) -> Array:
             return np.array(value, DTYPES[datatype])
     if datatype == "BYTES":
         return _bytes_from_json(value)
+    if type(value) is list and value and type(value[0]) is float and DTYPES[datatype].kind == "f":
+        floats = _floats(value)
+        if floats is not None:
+            return fit(floats, datatype)
     _check_elements(value, datatype)
     try:
-        if (
-            type(value) is list
-            and value
-            and type(value[0]) is float
-            and DTYPES[datatype].kind == "f"
-        ):
-            # Many floats in one list: numpy need not look at each to see what they have in common.
-            return fit(np.fromiter(value, np.float64, len(value)), datatype)
         array = np.array(value)
     except ValueError:
         raise InvalidInput(_RAGGED) from None
@@ -236,6 +233,31 @@ def _outside(array: Array, limits: np.iinfo[Any]) -> bool:
     if array.dtype.kind == "f":  # the largest integers are no floats: compare with the power of two
         return float(low) < limits.min or float(high) >= limits.max + 1
     return int(low) < limits.min or int(high) > limits.max
+
+
+def _floats(values: list[Any]) -> Array | None:
+    """Many floats of one list, or None if one of its elements is something else.
+
+    `marshal` writes each element after a letter for its exact type, which is half the time of
+    looking at every type and then having numpy take the values. What it wrote is not trusted: a
+    Python that writes floats otherwise is only slower.
+    """
+    try:
+        written = marshal.dumps(values, _MARSHAL_VERSION)
+    except ValueError:  # something that it does not know, or lists a thousand deep
+        return None
+    head = len(written) - _MARSHALLED.itemsize * len(values)
+    if head != _MARSHAL_HEAD:
+        return None
+    elements = np.frombuffer(written, _MARSHALLED, offset=head)
+    return None if (elements["type"] != ord("g")).any() else elements["value"].astype(np.float64)
+
+
+_MARSHAL_VERSION: Final = 2
+"""The first with binary floats, and the last that does not refer back to equal objects."""
+
+_MARSHAL_HEAD: Final = 5
+_MARSHALLED: Final = np.dtype([("type", "u1"), ("value", "<f8")])
 
 
 def _check_elements(value: Any, datatype: str) -> None:

@@ -225,6 +225,30 @@ def test_deep_nesting_is_refused_not_a_crash(datatype: str, depth: int) -> None:
         datatypes.from_json(load_json(text.encode()), datatype)
 
 
+ODD: dict[str, Any] = {
+    "an integer": 2, "a huge integer": 10**30, "a boolean": True, "null": None, "a string": "1.5",
+    "a list": [2.0], "an object": {}, "something of Python": object(), "numpy's": np.float64(1.5),
+    "too large": 1e300, "NaN": math.nan,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+@pytest.mark.parametrize("kind", ODD)
+def test_many_floats_with_one_odd_are_read_as_few_are(kind: str, datatype: str) -> None:
+    """Many are read in another way."""
+    many, few = [0.5] * 1000 + [ODD[kind]], [0.5] * 2 + [ODD[kind]]
+    try:
+        expected = datatypes.from_json(few, datatype)
+    except InvalidInput as refused:
+        with pytest.raises(InvalidInput) as raised:
+            datatypes.from_json(many, datatype)
+        assert raised.value.message == refused.message
+    else:
+        array = datatypes.from_json(many, datatype)
+        np.testing.assert_array_equal(array[-3:], expected)
+        assert (array.dtype, array.shape) == (expected.dtype, (1001,))
+
+
 @pytest.mark.parametrize("position", [0, 1500, 2999])
 @pytest.mark.parametrize("number", [0, 1, 7, 0.5])
 def test_one_boolean_in_a_long_list_of_numbers_is_found(position: int, number: float) -> None:
