@@ -9,9 +9,34 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Self
 
 from omi_runtime.folders import Folder, check_replaceable
+
+
+class Drafts(list["Draft"]):
+    """Those of one answer: what is not published is given up, and before the folder is.
+
+    Args:
+        folder: of the output.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        for draft in self:
+            draft.close()
+
+    def add(self, name: str, *, alone: bool) -> Draft:
+        """One more; see `Draft`."""
+        draft = Draft(self._folder, name, alone=alone)
+        self.append(draft)
+        return draft
 
 
 class Draft:
@@ -43,7 +68,8 @@ class Draft:
             # Begins to write without waiting: when all of several are under way, waiting for each
             # takes a third of the time. Of large files it would drop what is on the disk already
             # from memory, where the reader is to find it.
-            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # not every file system takes advice
+                os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
         """Wait until the disk has it."""
@@ -63,15 +89,20 @@ class Draft:
         if not self._temporary:
             # The system gives a file without a name one that is free: over another it is two steps.
             self._temporary = self._under_a_name_of_its_own(self._link)
+        if not self._is_ours(self._temporary):
+            raise OSError(errno.ESTALE, f"somebody else made {self._temporary!r} meanwhile")
         self._rename(self._temporary)
         self._temporary = ""
 
     def close(self) -> None:
         """Give up what has not been published."""
-        os.close(self._descriptor)
-        if self._temporary:
-            with suppress(OSError):
+        # Where closing tells of a disk that is full, waiting for the disk has told it before, or
+        # nobody wants the file.
+        with suppress(OSError):
+            if self._temporary and self._is_ours(self._temporary):
                 self._unlink(self._temporary)
+        with suppress(OSError):
+            os.close(self._descriptor)
 
     def _open(self) -> None:
         if _UNNAMED:
@@ -103,6 +134,12 @@ class Draft:
             changed = os.stat(at, dir_fd=within, follow_symlinks=False).st_ctime
             if time.time() - changed > _LEFT_SECONDS:
                 self._unlink(name)
+
+    def _is_ours(self, name: str) -> bool:
+        """Not if it was taken for one that a killed process left, and is another job's now."""
+        at, within = self._folder.prefix + name, self._folder.descriptor
+        there = os.stat(at, dir_fd=within, follow_symlinks=False)
+        return os.path.samestat(os.fstat(self._descriptor), there)
 
     def _create(self, name: str) -> None:
         self._descriptor = self._make(name, _NAMED)

@@ -17,7 +17,7 @@ from typing import Final
 
 from omi_runtime.batch import Result, Row
 from omi_runtime.card import RESULTS_FILE
-from omi_runtime.drafts import Draft
+from omi_runtime.drafts import Drafts
 from omi_runtime.errors import InvalidRequest, OMIError
 from omi_runtime.folders import Folder, Roots
 from omi_runtime.items import ItemCodec
@@ -89,14 +89,12 @@ class JobFiles:
         (files,) = self._codec.encode(result)
         if isinstance(files, OMIError):
             raise files
-        path, drafts = job.output, list[Draft]()
+        path = job.output
         try:
-            with self._roots.open_folder(job.output) as folder:
+            with self._roots.open_folder(job.output) as folder, Drafts(folder) as drafts:
                 for name in sorted(files, key=RESULTS_FILE.__eq__):
                     path = f"{job.output}/{name}"
-                    draft = Draft(folder, name, alone=len(files) == 1)
-                    drafts.append(draft)
-                    draft.write(files[name])
+                    drafts.add(name, alone=len(files) == 1).write(files[name])
                 yield
                 for draft in drafts:
                     path = f"{job.output}/{draft.name}"
@@ -107,9 +105,6 @@ class JobFiles:
                     draft.publish()
         except OSError as error:
             raise InvalidRequest(f"{path!r} cannot be written: {error.strerror}") from None
-        finally:
-            for draft in drafts:
-                draft.close()
 
     def _read_files(self, path: str) -> dict[str, bytes | memoryview]:
         files: dict[str, bytes | memoryview] = {}
@@ -121,6 +116,8 @@ class JobFiles:
                         files[found[0]] = found[1]
                     elif field.required:
                         raise _missing(field, path, names)
+                if not files:  # of optional ones; and where there are no roots, nobody has looked
+                    os.stat(folder.prefix + ".", dir_fd=folder.descriptor)
         except (FileNotFoundError, NotADirectoryError):
             field, names = self._inputs[0]
             raise _missing(field, path, names) from None

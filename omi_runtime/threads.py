@@ -36,6 +36,9 @@ _GETS_ON: Final = 4
 """Calls taken from one look to the next. A thread that takes fewer waits most of the time, and
 another costs nothing; one that takes more would only have to share the interpreter's lock."""
 
+_MOST_UNTOLD: Final = 5
+"""Looks in a row at which what is done is left to the thread to tell, which still has calls."""
+
 _MOST_IN_STEPS: Final = 64
 """Generators under way, each of which may hold files open."""
 
@@ -52,6 +55,7 @@ class Threads:
         self._loop = asyncio.get_running_loop()
         self._outbox: list[_Call] = []
         self._looking = False
+        self._untold = 0
         self._in_steps = asyncio.Semaphore(_MOST_IN_STEPS)
         self._lock = threading.Lock()  # for what the crews share
         self._working = _Crew(name, n)
@@ -68,8 +72,8 @@ class Threads:
         It yields before it waits for what it has begun, such as a disk, and again afterwards. If
         nobody waits for it any more, it is closed where it yields.
         """
-        async with self._in_steps:
-            await self._put(_Steps(self._loop.create_future(), function(*arguments)))
+        await self._in_steps.acquire()  # until it is done, whether somebody waits for it or not
+        await self._put(_Steps(self._loop.create_future(), function(*arguments), self._in_steps))
 
     def _put(self, call: _Call) -> asyncio.Future[Any]:
         if not self._outbox:
@@ -80,9 +84,9 @@ class Threads:
     def _hand_over(self) -> None:
         with self._lock:
             self._working.line += self._outbox
+            self._outbox = []
             if not self._working.awake:
                 self._wake(self._working)
-        self._outbox = []
         if not self._looking:
             self._looking = True
             self._loop.call_later(_LOOK_SECONDS, self._look)
@@ -90,8 +94,8 @@ class Threads:
     def _look(self) -> None:
         """Every few milliseconds, while calls wait: help where a thread is at something long."""
         working, waiting = self._working, self._waiting
-        if working.taken < _GETS_ON:
-            self._tell()
+        self._untold += 1
+        tell = working.taken < _GETS_ON or self._untold == _MOST_UNTOLD
         with self._lock:
             self._help(working, waiting)
             self._help(waiting, working)
@@ -100,6 +104,8 @@ class Threads:
             self._looking = bool(working.line or waiting.line or working.awake or waiting.awake)
         if self._looking:
             self._loop.call_later(_LOOK_SECONDS, self._look)
+        if tell:
+            self._tell()
 
     def _help(self, crew: _Crew, other: _Crew) -> None:
         """With the lock: one thread more if calls wait, and those who should take them do not.
@@ -119,7 +125,11 @@ class Threads:
             return
         name = f"{crew.name}-{crew.awake - 1}"
         other = self._waiting if crew is self._working else self._working
-        threading.Thread(target=self._work, args=(crew, other), name=name, daemon=True).start()
+        thread = threading.Thread(target=self._work, args=(crew, other), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there may be no more: the next look tries again
+            crew.awake -= 1
 
     def _work(self, crew: _Crew, other: _Crew) -> None:
         bell: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -153,8 +163,10 @@ class Threads:
 
     def _tell(self) -> None:
         """On the event loop: hand over what has been done."""
+        self._untold = 0
         while self._done:
             call = self._done.popleft()
+            call.settle()
             if call.future.done():
                 continue
             if call.error is None:
@@ -199,6 +211,15 @@ class _Call:
         """Whether it is done now. Raises nothing."""
         raise NotImplementedError
 
+    def fail(self, raised: BaseException) -> None:
+        """Keep an error that a future takes and that ends no event loop."""
+        if isinstance(raised, StopIteration) or not isinstance(raised, Exception):
+            raised = RuntimeError(f"work on files raised {raised!r}")
+        self.error = raised
+
+    def settle(self) -> None:
+        """On the event loop, once it is done."""
+
 
 class _Function(_Call):
     """Done at once; not begun if nobody waits for it any more."""
@@ -213,19 +234,21 @@ class _Function(_Call):
         if not self.future.cancelled():
             try:
                 self.outcome = self.function()
-            except Exception as raised:  # noqa: BLE001 - told to the caller
-                self.error = raised
+            except BaseException as raised:  # noqa: BLE001 - told to the caller
+                self.fail(raised)
+                del self  # which the error's traceback would hold
         return True
 
 
 class _Steps(_Call):
     """A generator: done at its end, or closed when nobody waits for it any more."""
 
-    __slots__ = ("steps",)
+    __slots__ = ("slots", "steps")
 
-    def __init__(self, future: asyncio.Future[Any], steps: Steps) -> None:
+    def __init__(self, future: asyncio.Future[Any], steps: Steps, slots: asyncio.Semaphore) -> None:
         super().__init__(future)
         self.steps = steps
+        self.slots = slots
 
     def advance(self) -> bool:
         try:
@@ -235,7 +258,11 @@ class _Steps(_Call):
             next(self.steps)
         except StopIteration:
             return True
-        except Exception as raised:  # noqa: BLE001 - told to the caller
-            self.error = raised
+        except BaseException as raised:  # noqa: BLE001 - told to the caller
+            self.fail(raised)
+            del self  # which the error's traceback would hold
             return True
         return False
+
+    def settle(self) -> None:
+        self.slots.release()

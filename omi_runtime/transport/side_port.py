@@ -64,9 +64,7 @@ class SidePort:
 
     def _serve(self, sock: socket.socket) -> None:
         # Imported when somebody comes: until then it would take from the time to start.
-        waiting = select.poll()
-        waiting.register(sock, select.POLLIN)
-        waiting.poll()
+        select.select([sock], [], [])
         from socketserver import ThreadingMixIn  # noqa: PLC0415
         from wsgiref.simple_server import WSGIRequestHandler, WSGIServer  # noqa: PLC0415
 

@@ -20,20 +20,23 @@ from omi_runtime.items import ItemCodec
 from omi_runtime.jobfiles import MAP_FROM, Job, JobFiles, make_output
 from omi_runtime.jsontext import fragment
 from omi_runtime.nan import NanPolicy
-from omi_runtime.signature import Bytes, Json, Signature, Tensor, Text
+from omi_runtime.signature import Bytes, Field, Json, Signature, Tensor, Text
 
 SIGNATURE = Signature.of(
     {"values": Tensor("FP32", [-1]), "note": Text()}, {"sum": Json(), "scan": Bytes()}
 )
 
 
-def job_files(signature: Signature = SIGNATURE) -> JobFiles:
-    return JobFiles(signature, ItemCodec(signature, "model", NanPolicy.ERROR), Roots())
+ANYWHERE = Roots()
 
 
-def write(job: Job, result: Result) -> None:
-    make_output(job, Roots())
-    for _ in job_files().write(job, result):
+def job_files(signature: Signature = SIGNATURE, roots: Roots = ANYWHERE) -> JobFiles:
+    return JobFiles(signature, ItemCodec(signature, "model", NanPolicy.ERROR), roots)
+
+
+def write(job: Job, result: Result, roots: Roots = ANYWHERE) -> None:
+    make_output(job, roots)
+    for _ in job_files(roots=roots).write(job, result):
         pass
 
 
@@ -143,12 +146,14 @@ def test_write_where_the_file_system_has_no_unnamed_files(
     test_write_and_replace(job)
 
 
+@pytest.mark.parametrize("confined", [True, False])
 @pytest.mark.parametrize("unnamed", [True, False])
 def test_a_write_that_fails_leaves_nothing_behind(
-    unnamed: bool, job: Job, monkeypatch: pytest.MonkeyPatch
+    unnamed: bool, confined: bool, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not unnamed:
         without_unnamed_files(monkeypatch)
+    roots = Roots([str(Path(job.output).parent)] if confined else [])
     write(job, answer("older"))
 
     def full(_descriptor: int) -> None:
@@ -156,19 +161,21 @@ def test_a_write_that_fails_leaves_nothing_behind(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InvalidRequest, match="/out/scan' cannot be written: No space left"):
-        write(job, answer("newer"))
+        write(job, answer("newer"), roots)
     assert got(job) == expected("older")
 
 
+@pytest.mark.parametrize("confined", [True, False])
 @pytest.mark.parametrize("unnamed", [True, False])
 def test_a_write_that_is_given_up_before_it_waits_for_the_disk_leaves_nothing_behind(
-    unnamed: bool, job: Job, monkeypatch: pytest.MonkeyPatch
+    unnamed: bool, confined: bool, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not unnamed:
         without_unnamed_files(monkeypatch)
+    roots = Roots([str(Path(job.output).parent)] if confined else [])
     write(job, answer("older"))
     open_before = open_files()
-    begun = job_files().write(job, answer("newer"))
+    begun = job_files(roots=roots).write(job, answer("newer"))
     next(begun)
     assert {name: data for name, data in got(job).items() if name[0] != "."} == expected("older")
     del begun
@@ -224,6 +231,33 @@ def test_what_a_killed_process_left_is_taken_away_by_a_later_job(
     monkeypatch.setattr(time, "time", lambda: now() + 100)
     write(job, answer("new"))
     assert got(job) == expected("new")
+
+
+def test_a_draft_that_another_job_took_for_left_over_is_not_published(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_unnamed_files(monkeypatch)
+    write(job, answer("older"))
+    slow = job_files().write(job, answer("slow"))
+    next(slow)
+    Path(job.output, ".scan.new").unlink()
+    Path(job.output, ".scan.new").write_bytes(b"half of ano")
+    with pytest.raises(InvalidRequest, match=r"somebody else made '\.scan\.new' meanwhile"):
+        for _ in slow:
+            pass
+    assert got(job) == expected("older") | {".scan.new": b"half of ano"}
+
+
+def test_optional_inputs_do_not_excuse_a_folder_that_is_missing(job: Job) -> None:
+    note, output = Field("note", Text(), "note", required=False), Field("output", Text(), "output")
+    signature = Signature((note,), (output,))
+    for roots in (ANYWHERE, Roots([str(Path(job.input).parent)])):
+        assert job_files(signature, roots).read(job) == {}
+        put(job, "file", b"")
+        for wrong in ("none", "in/file"):
+            place = str(Path(job.input).parent / wrong)
+            with pytest.raises(InvalidRequest, match="'note' is missing in"):
+                job_files(signature, roots).read(Job(place, job.output))
 
 
 # Writes a job over and over, each time in a process that is killed before its n-th system call.

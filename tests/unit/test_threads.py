@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -154,4 +155,72 @@ async def test_steps_that_raise() -> None:
     threads = Threads("omi-test", 1)
     with pytest.raises(ZeroDivisionError):
         await threads.run_steps(steps)
+    assert await threads.run(int, "7") == 7
+
+
+async def test_a_thread_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, refusals = threading.Thread.start, iter([True, True, True])
+
+    def refuse(thread: threading.Thread) -> None:
+        if next(refusals, False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads = Threads("omi-test", 2)
+    async with asyncio.timeout(30):
+        assert await threads.run(int, "7") == 7
+        assert await threads.run(int, "8") == 8
+    assert not next(refusals, False)
+
+
+async def test_steps_whose_callers_have_gone_count_until_they_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("omi_runtime.threads._MOST_IN_STEPS", 3)
+    threads, gate, under_way = Threads("omi-test", 1), threading.Event(), 0
+
+    def steps() -> Steps:
+        nonlocal under_way
+        under_way += 1
+        assert under_way <= 3
+        try:
+            yield
+            gate.wait(60)
+            yield
+        finally:
+            under_way -= 1
+
+    for _ in range(10):
+        gone = asyncio.create_task(threads.run_steps(steps))
+        await threads.run(int)
+        gone.cancel()
+    assert 0 < under_way <= 3
+    gate.set()
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(threads.run_steps(steps) for _ in range(10)))
+    assert not under_way
+
+
+async def test_what_is_done_is_told_however_much_there_is_to_do() -> None:
+    threads = Threads("omi-test", 1)
+    first = threads.run(int)
+    flood = [threads.run(time.sleep, 0.0001) for _ in range(20_000)]
+    await first
+    assert not flood[-1].done()
+    for call in flood:
+        call.cancel()
+
+
+@pytest.mark.parametrize("kind", [SystemExit, StopIteration, asyncio.CancelledError])
+async def test_what_a_future_does_not_take_is_told_as_an_error(kind: type[BaseException]) -> None:
+    threads = Threads("omi-test", 1)
+
+    def fail() -> None:
+        raise kind
+
+    with pytest.raises(RuntimeError, match=kind.__name__):
+        await threads.run(fail)
     assert await threads.run(int, "7") == 7
