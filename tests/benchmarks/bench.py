@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ import report  # noqa: E402
 import resources  # noqa: E402
 import turns as taking_turns  # noqa: E402
 from load import missing_tools  # noqa: E402
-from peer import ENVIRONMENTS, ROOT  # noqa: E402
+from peer import ENVIRONMENTS, JOBS, ROOT  # noqa: E402
 from workload import OURS, Workload, all_workloads  # noqa: E402
 
 RAW = ENVIRONMENTS / "results.json"
@@ -49,6 +50,7 @@ def main() -> int:
         if not options.only or section in options.only:
             print(section, flush=True)
             measured()
+    shutil.rmtree(JOBS, ignore_errors=True)
     report.write(results, ROOT)
     print("wrote docs/benchmarks.md")
     return 0

@@ -28,6 +28,9 @@ from types import ModuleType
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ENVIRONMENTS = ROOT / ".bench"
+JOBS = ENVIRONMENTS / "jobs"
+"""Files of jobs, until the end of a run."""
+
 PEERS = HERE / "peers"
 PATIENCE = 120.0
 """Seconds for a server to start; some import for long."""

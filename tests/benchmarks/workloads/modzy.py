@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import json
-import shutil
+import time
+from pathlib import Path
 from typing import Any
 
 from load import NUMBER, Concurrency, Request
-from peer import ENVIRONMENTS
+from peer import JOBS
 from workload import OURS, Side, Target, Workload
 
-_FOLDER = ENVIRONMENTS / "jobs"
+_FOLDERS: list[Path] = []
+"""Of the jobs that were asked for; the last is that of the answer that is looked at."""
 
 
 def _job() -> Request:
     """As platforms do it, every job has an output folder of its own, which the server makes.
 
-    They are taken away only here, before a run: a file system can be slow for a minute after many
-    deletions (ext4 without a journal is).
+    None is taken away before the end of all benchmarks: a file system can be slow for minutes after
+    many deletions (ext4 without a journal is).
     """
-    shutil.rmtree(_FOLDER, ignore_errors=True)
-    _FOLDER.mkdir()
-    (_FOLDER / "x.json").write_text("[5.1, 3.5, 1.4, 0.2]")
-    job = {"type": "file", "input": str(_FOLDER), "output": f"{_FOLDER}/out-{NUMBER.decode()}"}
+    folder = JOBS / str(time.time_ns())
+    folder.mkdir(parents=True)
+    _FOLDERS.append(folder)
+    (folder / "x.json").write_text("[5.1, 3.5, 1.4, 0.2]")
+    job = {"type": "file", "input": str(folder), "output": f"{folder}/out-{NUMBER.decode()}"}
     return Request("/run", json.dumps(job).encode())
 
 
 def _written(_body: bytes) -> Any:
     """Asked for once, so that there is one."""
-    (results,) = _FOLDER.glob("out-*/results.json")
+    (results,) = _FOLDERS[-1].glob("out-*/results.json")
     return json.loads(results.read_text())["data"]["result"]
 
 
