@@ -107,7 +107,8 @@ same machine; each server is one process, unless its own documentation says othe
 
 _REPEAT = """\
 `make bench` needs Debian's `wrk` and `nghttp2-client`, about 2 GB under `.bench/`, four minutes \
-to install the peers, and with two seconds a load (`bench.py --seconds 2`) nine to measure. \
+to install the peers and fifteen to measure, or nine with two seconds a load \
+(`bench.py --seconds 2`). \
 Modzy's template is on no package index: `MODZY_TEMPLATE` names a clone of it. \
 `make bench-quick` measures this runtime alone, in under three minutes, against the bare limits \
 and the run above."""
