@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -178,7 +178,7 @@ def test_a_model_that_failed_to_load(serve: Serve, connect: Any, tmp_path: Path)
 
 
 def test_shutdown(serve: Serve, connect: Any) -> None:
-    server = serve("Total", "omi", MODEL_NAME=f"ending-{threading.get_native_id()}-{connect}")
+    server = serve("Total", "omi", MODEL_NAME=f"ending-{secrets.token_hex(8)}")  # used by no other
     connect(server.address).shutdown()
     assert server.process.wait(PATIENCE) == 0
 
