@@ -14,33 +14,8 @@ from typing import Final, Self
 from omi_runtime.folders import Folder, check_replaceable
 
 
-class Drafts(list["Draft"]):
-    """Those of one answer: what is not published is given up, and before the folder is.
-
-    Args:
-        folder: of the output.
-    """
-
-    def __init__(self, folder: Folder) -> None:
-        super().__init__()
-        self._folder = folder
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_raised: object) -> None:
-        for draft in self:
-            draft.close()
-
-    def add(self, name: str, *, alone: bool) -> Draft:
-        """One more; see `Draft`."""
-        draft = Draft(self._folder, name, alone=alone)
-        self.append(draft)
-        return draft
-
-
 class Draft:
-    """One output on its way to its place.
+    """One output on its way to its place; left as a context, it is given up unless published.
 
     Args:
         folder: of the output.
@@ -58,6 +33,18 @@ class Draft:
         self._temporary = ""
         self._descriptor = -1
         self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        # Where closing tells of a disk that is full, waiting for the disk has told it before, or
+        # nobody wants the file.
+        with suppress(OSError):
+            if self._temporary and self._is_ours(self._temporary):
+                self._unlink(self._temporary)
+        with suppress(OSError):
+            os.close(self._descriptor)
 
     def write(self, data: bytes) -> None:
         """Write all of it."""
@@ -93,16 +80,6 @@ class Draft:
             raise OSError(errno.ESTALE, f"somebody else made {self._temporary!r} meanwhile")
         self._rename(self._temporary)
         self._temporary = ""
-
-    def close(self) -> None:
-        """Give up what has not been published."""
-        # Where closing tells of a disk that is full, waiting for the disk has told it before, or
-        # nobody wants the file.
-        with suppress(OSError):
-            if self._temporary and self._is_ours(self._temporary):
-                self._unlink(self._temporary)
-        with suppress(OSError):
-            os.close(self._descriptor)
 
     def _open(self) -> None:
         if _UNNAMED:
@@ -155,12 +132,8 @@ class Draft:
         os.link(source, target, src_dir_fd=self._descriptor, dst_dir_fd=within)
 
     def _rename(self, name: str) -> None:
-        old, new, within = (
-            self._folder.prefix + name,
-            self._folder.prefix + self.name,
-            self._folder.descriptor,
-        )
-        os.rename(old, new, src_dir_fd=within, dst_dir_fd=within)
+        prefix, within = self._folder.prefix, self._folder.descriptor
+        os.rename(prefix + name, prefix + self.name, src_dir_fd=within, dst_dir_fd=within)
 
     def _unlink(self, name: str) -> None:
         os.unlink(self._folder.prefix + name, dir_fd=self._folder.descriptor)

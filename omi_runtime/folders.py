@@ -82,7 +82,8 @@ class Roots:
         if not path:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if not self._paths:
-            return Folder(path)
+            # `make_folder` makes what is left of such a path, not what it leads through.
+            return Folder(os.path.realpath(path) if ".." in path else path)
         return Folder(path, self._reach(path, make=False))
 
     def make_folder(self, path: str) -> None:

@@ -12,12 +12,13 @@ import io
 import mmap
 import os
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
 from omi_runtime.batch import Result, Row
 from omi_runtime.card import RESULTS_FILE
-from omi_runtime.drafts import Drafts
+from omi_runtime.drafts import Draft
 from omi_runtime.errors import InvalidRequest, OMIError
 from omi_runtime.folders import Folder, Roots
 from omi_runtime.items import ItemCodec
@@ -91,10 +92,13 @@ class JobFiles:
             raise files
         path = job.output
         try:
-            with self._roots.open_folder(job.output) as folder, Drafts(folder) as drafts:
+            with self._roots.open_folder(job.output) as folder, ExitStack() as stack:
+                drafts = list[Draft]()
                 for name in sorted(files, key=RESULTS_FILE.__eq__):
                     path = f"{job.output}/{name}"
-                    drafts.add(name, alone=len(files) == 1).write(files[name])
+                    draft = Draft(folder, name, alone=len(files) == 1)
+                    drafts.append(stack.enter_context(draft))
+                    draft.write(files[name])
                 yield
                 for draft in drafts:
                     path = f"{job.output}/{draft.name}"

@@ -93,6 +93,15 @@ def test_missing_folders_are_made(confined: bool, root: Path) -> None:
     assert not (root / "x").exists()
 
 
+@pytest.mark.parametrize("confined", [True, False])
+def test_a_path_that_leads_through_a_missing_folder_and_back(confined: bool, root: Path) -> None:
+    roots = Roots([str(root)] if confined else [])
+    path = f"{root}/none/../out"
+    roots.make_folder(path)
+    assert names_in(roots, path) == set()
+    assert {found.name for found in root.iterdir()} == {"inner", "out"}
+
+
 def test_a_folder_that_becomes_a_link_on_the_way_is_not_followed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

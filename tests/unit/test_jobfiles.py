@@ -146,14 +146,22 @@ def test_write_where_the_file_system_has_no_unnamed_files(
     test_write_and_replace(job)
 
 
-@pytest.mark.parametrize("confined", [True, False])
-@pytest.mark.parametrize("unnamed", [True, False])
-def test_a_write_that_fails_leaves_nothing_behind(
-    unnamed: bool, confined: bool, job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not unnamed:
+@pytest.fixture(params=["unnamed", "named"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the file system has files without a name."""
+    if request.param == "named":
         without_unnamed_files(monkeypatch)
-    roots = Roots([str(Path(job.output).parent)] if confined else [])
+
+
+@pytest.fixture(params=["anywhere", "confined"])
+def roots(request: pytest.FixtureRequest, job: Job) -> Roots:
+    return Roots([str(Path(job.output).parent)]) if request.param == "confined" else ANYWHERE
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_write_that_fails_leaves_nothing_behind(
+    roots: Roots, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(job, answer("older"))
 
     def full(_descriptor: int) -> None:
@@ -165,14 +173,10 @@ def test_a_write_that_fails_leaves_nothing_behind(
     assert got(job) == expected("older")
 
 
-@pytest.mark.parametrize("confined", [True, False])
-@pytest.mark.parametrize("unnamed", [True, False])
+@pytest.mark.usefixtures("either_way")
 def test_a_write_that_is_given_up_before_it_waits_for_the_disk_leaves_nothing_behind(
-    unnamed: bool, confined: bool, job: Job, monkeypatch: pytest.MonkeyPatch
+    roots: Roots, job: Job
 ) -> None:
-    if not unnamed:
-        without_unnamed_files(monkeypatch)
-    roots = Roots([str(Path(job.output).parent)] if confined else [])
     write(job, answer("older"))
     open_before = open_files()
     begun = job_files(roots=roots).write(job, answer("newer"))
