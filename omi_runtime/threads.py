@@ -1,43 +1,44 @@
 """Threads for work that waits on disks, apart from the event loop and from the model.
 
-One of them works as long as it gets on, and all the others sleep: on a fast disk a file is several
-short calls of the system, each of which gives the interpreter's lock away, and threads that run at
+One of them works as long as it makes progress, and all the others sleep: on a fast disk a file is
+several short system calls, each of which releases the interpreter's lock, and threads that run at
 once spend most of their time passing it to one another. When little gets done, because a disk is
-slow or does not answer at all, another thread joins, and what waits is not held up. What waits for
-a disk in any case does so on a crew of its own, which takes next to nothing of the lock.
+slow or does not answer at all, another thread joins, and what is queued is not held up. What waits
+for a disk in any case does so in a pool of its own, which hardly needs the lock.
 
 They are not the loop's default executor: that makes several objects and locks for a call, wakes the
 loop for each, and holds the process at its end until a network's disk has answered. These threads
 are daemons.
 
-    run ──▶ outbox ── once per turn of the loop ──▶ working ◀──yield──▶ waiting
-     ▲                                                 │                   │
-     └─ event loop, woken when a thread has nothing more to do ◀───────────┘
+    run ──▶ outbox ── once per turn of the loop ──▶ working pool ◀──yield──▶ waiting pool
+     ▲                                                   │                        │
+     └─ event loop, woken when a thread's queue is empty ◀────────────────────────┘
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 Steps = Generator[None, None, None]
 
 FILE_THREADS: Final = 8
-"""As many disks may hang before calls for others wait."""
+"""As many calls may hang on their disks before the calls for other disks wait too."""
 
-_LOOK_SECONDS: Final = 0.002
-_GETS_ON: Final = 4
-"""Calls taken from one look to the next. A thread that takes fewer waits most of the time, and
-another costs nothing; one that takes more would only have to share the interpreter's lock."""
+_CHECK_SECONDS: Final = 0.002
+_PROGRESS: Final = 4
+"""Calls taken from one check to the next. A pool that takes fewer waits most of the time, and
+another thread costs nothing; in one that takes more, they would only compete for the lock."""
 
-_MOST_UNTOLD: Final = 5
-"""Looks in a row at which what is done is left to the thread to tell, which still has calls."""
+_MOST_UNDELIVERED: Final = 5
+"""Checks in a row that leave what is done to the thread that did it, which is still busy."""
 
 _MOST_IN_STEPS: Final = 64
 """Generators under way, each of which may hold files open."""
@@ -48,18 +49,18 @@ class Threads:
 
     Args:
         name: of the threads.
-        n: how many of each crew at most.
+        n: how many in each of the two pools at most.
     """
 
     def __init__(self, name: str = "omi-files", n: int = FILE_THREADS) -> None:
         self._loop = asyncio.get_running_loop()
         self._outbox: list[_Call] = []
-        self._looking = False
-        self._untold = 0
+        self._checking = False
+        self._undelivered = 0
         self._in_steps = asyncio.Semaphore(_MOST_IN_STEPS)
-        self._lock = threading.Lock()  # for what the crews share
-        self._working = _Crew(name, n)
-        self._waiting = _Crew(f"{name}-waiting", n)
+        self._lock = threading.Lock()  # for both pools
+        self._working = _Pool(name, n)
+        self._waiting = _Pool(f"{name}-waiting", n)
         self._done: deque[_Call] = deque()
 
     def run(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
@@ -83,90 +84,93 @@ class Threads:
 
     def _hand_over(self) -> None:
         with self._lock:
-            self._working.line += self._outbox
+            self._working.queue += self._outbox
             self._outbox = []
-            if not self._working.awake:
+            if not self._working.active:
                 self._wake(self._working)
-        if not self._looking:
-            self._looking = True
-            self._loop.call_later(_LOOK_SECONDS, self._look)
+        if not self._checking:
+            self._checking = True
+            self._loop.call_later(_CHECK_SECONDS, self._check_progress)
 
-    def _look(self) -> None:
-        """Every few milliseconds, while calls wait: help where a thread is at something long."""
+    def _check_progress(self) -> None:
+        """Every few milliseconds, while there is work: help a thread that is at something long."""
         working, waiting = self._working, self._waiting
-        self._untold += 1
-        tell = working.taken < _GETS_ON or self._untold == _MOST_UNTOLD
+        self._undelivered += 1
+        deliver = working.taken < _PROGRESS or self._undelivered == _MOST_UNDELIVERED
         with self._lock:
-            self._help(working, waiting)
-            self._help(waiting, working)
+            self._grow_if_stalled(working, waiting)
+            self._grow_if_stalled(waiting, working)
             working.taken = waiting.taken = 0
-            # As long as somebody is at a call, what the other crew has handed on may wait for it.
-            self._looking = bool(working.line or waiting.line or working.awake or waiting.awake)
-        if self._looking:
-            self._loop.call_later(_LOOK_SECONDS, self._look)
-        if tell:
-            self._tell()
+            # An active thread may yet pass calls on, and then hang before it wakes the other pool.
+            self._checking = bool(
+                working.queue or waiting.queue or working.active or waiting.active
+            )
+        if self._checking:
+            self._loop.call_later(_CHECK_SECONDS, self._check_progress)
+        if deliver:
+            self._deliver()
 
-    def _help(self, crew: _Crew, other: _Crew) -> None:
-        """With the lock: one thread more if calls wait, and those who should take them do not.
+    def _grow_if_stalled(self, pool: _Pool, other: _Pool) -> None:
+        """With the lock: one thread more if calls are queued that those who should do not take.
 
-        Not at the first look that finds it so, for somebody may have woken just before.
+        Not at the first check that finds it so, for somebody may have woken just before. Whom
+        nobody has woken yet has the other pool's last thread to do it.
         """
-        slow = bool(crew.line) and (crew if crew.awake else other).taken < _GETS_ON
-        if slow and crew.slow and crew.awake < crew.n:
-            self._wake(crew)
-        crew.slow = slow
+        stalled = bool(pool.queue) and (pool if pool.active else other).taken < _PROGRESS
+        if stalled and pool.stalled and pool.active < pool.n:
+            self._wake(pool)
+        pool.stalled = stalled
 
-    def _wake(self, crew: _Crew) -> None:
-        """With the lock: one thread more. It is awake from now on, whenever it hears its bell."""
-        crew.awake += 1
-        if crew.asleep:
-            crew.asleep.pop().put(None)
+    def _wake(self, pool: _Pool) -> None:
+        """With the lock: one thread more, which counts as active from now on."""
+        pool.active += 1
+        if pool.idle:
+            pool.idle.pop().put(None)
             return
-        name = f"{crew.name}-{crew.awake - 1}"
-        other = self._waiting if crew is self._working else self._working
-        thread = threading.Thread(target=self._work, args=(crew, other), name=name, daemon=True)
+        name = f"{pool.name}-{pool.active - 1}"
+        other = self._waiting if pool is self._working else self._working
+        thread = threading.Thread(target=self._work, args=(pool, other), name=name, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # there may be no more: the next look tries again
-            crew.awake -= 1
+        except RuntimeError:  # there may be no more: the next check tries again
+            pool.active -= 1
 
-    def _work(self, crew: _Crew, other: _Crew) -> None:
-        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+    def _work(self, pool: _Pool, other: _Pool) -> None:
+        wakeup: SimpleQueue[None] = SimpleQueue()
         while True:
             done = 0
-            while call := self._next(crew, other, bell):
+            while call := self._next(pool, other, wakeup):
                 if call.advance():
                     done += 1
                     self._done.append(call)
                 else:
-                    other.line.append(call)  # whom `_next` wakes when this crew has no more
-                del call  # a waiting thread is not to hold it
+                    other.queue.append(call)  # `_next` wakes the other pool at the end
+                del call  # an idle thread is not to hold it
             if done:
                 try:
-                    self._loop.call_soon_threadsafe(self._tell)
+                    self._loop.call_soon_threadsafe(self._deliver)
                 except RuntimeError:  # the loop is closed: the process is at its end
                     return
-            bell.get()
+            wakeup.get()
 
-    def _next(self, crew: _Crew, other: _Crew, bell: queue.SimpleQueue[None]) -> _Call | None:
-        """What a thread of the crew does next. If there is nothing, it is not awake any more."""
+    def _next(self, pool: _Pool, other: _Pool, wakeup: SimpleQueue[None]) -> _Call | None:
+        """The next call of a thread's pool; None if there is none, and then it is idle."""
         with self._lock:
-            crew.taken += 1
-            if crew.line:
-                return crew.line.popleft()
-            crew.awake -= 1
-            crew.asleep.append(bell)
-            if other.line and not other.awake:
+            pool.taken += 1
+            if pool.queue:
+                return pool.queue.popleft()
+            pool.active -= 1
+            pool.idle.append(wakeup)
+            if other.queue and not other.active:
                 self._wake(other)
             return None
 
-    def _tell(self) -> None:
-        """On the event loop: hand over what has been done."""
-        self._untold = 0
+    def _deliver(self) -> None:
+        """On the event loop: what has been done goes to those who wait for it."""
+        self._undelivered = 0
         while self._done:
             call = self._done.popleft()
-            call.settle()
+            call.finish()
             if call.future.done():
                 continue
             if call.error is None:
@@ -175,29 +179,29 @@ class Threads:
                 call.future.set_exception(call.error)
 
 
-class _Crew:
-    """Threads that take calls from one line.
+class _Pool:
+    """Threads that take calls from one queue.
 
     Attributes:
-        line: of calls. One that stands here is taken by somebody awake, or by whom the last of the
-            other crew wakes, or the next look.
-        awake: how many threads look for calls or are at one.
-        asleep: the bells of the others; the last to fall asleep, whose caches are warm, is woken.
-        taken: how often one of them has come for a call since the last look.
-        slow: whether the last look found calls waiting that nobody came for.
+        queue: of calls. Either a thread is active, or the other pool's last active thread wakes
+            one, or the next check does.
+        active: how many threads look for calls or are at one.
+        idle: how to wake the others; the last to become idle, whose caches are warm, comes first.
+        taken: how often one of them has come for a call since the last check.
+        stalled: whether the last check found calls that too few were taken of.
     """
 
     def __init__(self, name: str, n: int) -> None:
         self.name = name
         self.n = n
-        self.line: deque[_Call] = deque()
-        self.awake = 0
-        self.asleep: list[queue.SimpleQueue[None]] = []
+        self.queue: deque[_Call] = deque()
+        self.active = 0
+        self.idle: list[SimpleQueue[None]] = []
         self.taken = 0
-        self.slow = False
+        self.stalled = False
 
 
-class _Call:
+class _Call(ABC):
     """What somebody waits for, and what came of it."""
 
     __slots__ = ("error", "future", "outcome")
@@ -207,9 +211,9 @@ class _Call:
         self.outcome: Any = None
         self.error: Exception | None = None
 
+    @abstractmethod
     def advance(self) -> bool:
         """Whether it is done now. Raises nothing."""
-        raise NotImplementedError
 
     def fail(self, raised: BaseException) -> None:
         """Keep an error that a future takes and that ends no event loop."""
@@ -217,7 +221,7 @@ class _Call:
             raised = RuntimeError(f"work on files raised {raised!r}")
         self.error = raised
 
-    def settle(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - most have nothing to do
         """On the event loop, once it is done."""
 
 
@@ -243,12 +247,12 @@ class _Function(_Call):
 class _Steps(_Call):
     """A generator: done at its end, or closed when nobody waits for it any more."""
 
-    __slots__ = ("slots", "steps")
+    __slots__ = ("limit", "steps")
 
-    def __init__(self, future: asyncio.Future[Any], steps: Steps, slots: asyncio.Semaphore) -> None:
+    def __init__(self, future: asyncio.Future[Any], steps: Steps, limit: asyncio.Semaphore) -> None:
         super().__init__(future)
         self.steps = steps
-        self.slots = slots
+        self.limit = limit
 
     def advance(self) -> bool:
         try:
@@ -264,5 +268,5 @@ class _Steps(_Call):
             return True
         return False
 
-    def settle(self) -> None:
-        self.slots.release()
+    def finish(self) -> None:
+        self.limit.release()
