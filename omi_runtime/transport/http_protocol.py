@@ -173,26 +173,8 @@ class HTTPProtocol(HTTPReader):
 
     # --- the answer ---
 
-    def _begin(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        *,
-        keep_alive: bool,
-        expects_continue: bool,
-        http_1_0: bool,
-    ) -> None:
-        """The head of a request is there: its turn comes after those before it."""
-        self._arriving = exchange = Exchange(
-            self,
-            method,
-            target,
-            headers,
-            keep_alive=keep_alive,
-            expects_continue=expects_continue,
-            http_1_0=http_1_0,
-        )
+    def _begin(self, exchange: Exchange) -> None:
+        """Its turn comes after those before it."""
         if self._exchange is None:
             self._exchange = exchange
         else:

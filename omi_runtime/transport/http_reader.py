@@ -12,17 +12,13 @@ from collections import deque
 from http import HTTPStatus
 from typing import Final
 
-from httptools import (
-    HttpParserError,
-    HttpParserUpgrade,
-    HttpRequestParser,
-)
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from omi_runtime import limits
 from omi_runtime.errors import InvalidRequest, OMIError
 from omi_runtime.limits import BODY_SECONDS, SLOWEST_BODY
 from omi_runtime.settings import Settings
-from omi_runtime.transport.http_exchange import Exchange, lines
+from omi_runtime.transport.http_exchange import Connection, Exchange, lines
 from omi_runtime.transport.http_messages import Refused
 
 MAX_HEAD_BYTES: Final = 65_536
@@ -36,7 +32,7 @@ HIGH_WATER: Final = 65_536
 NOTHING, _HEAD, _BODY = range(3)
 
 
-class HTTPReader(asyncio.Protocol, ABC):
+class HTTPReader(asyncio.Protocol, Connection, ABC):
     """Cuts what comes into exchanges, and refuses what is too large, too slow or no HTTP/1.1.
 
     Args:
@@ -79,17 +75,8 @@ class HTTPReader(asyncio.Protocol, ABC):
     # --- what is done with it ---
 
     @abstractmethod
-    def _begin(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        *,
-        keep_alive: bool,
-        expects_continue: bool,
-        http_1_0: bool,
-    ) -> None:
-        """The head of a request is there, which becomes the one that arrives."""
+    def _begin(self, exchange: Exchange) -> None:
+        """The head of a request is there."""
 
     @abstractmethod
     def _start(self) -> None:
@@ -233,7 +220,8 @@ class HTTPReader(asyncio.Protocol, ABC):
         elif self._announced > self._settings.max_request_bytes:
             self._refuse(limits.request_too_large(self._settings))
         elif not (self._wishes_upgrade and parser.should_upgrade()):
-            self._begin(
+            self._arriving = Exchange(
+                self,
                 parser.get_method(),
                 self._target,
                 self._headers,
@@ -241,6 +229,7 @@ class HTTPReader(asyncio.Protocol, ABC):
                 expects_continue=self._expects_continue and is_1_1,
                 http_1_0=not is_1_1,
             )
+            self._begin(self._arriving)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""

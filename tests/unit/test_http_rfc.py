@@ -306,13 +306,18 @@ def test_requests_are_read_as_h11_reads_them(
     damage: tuple[float, int, bool] | None,
     cuts: list[float],
 ) -> None:
-    """However they are cut. What is damaged is read alike, or refused."""
-    stream = written(requests)
+    """However they are cut. What is damaged is read alike, or refused.
+
+    But for a CR before a request line: h11 refuses it, and we pass over it as over an empty line
+    (RFC 9112, section 2.2), so that all requests are read as if it were not there.
+    """
+    stream, expected = written(requests), None
     if damage is not None:
         place, byte, inserted = int(damage[0] * (len(stream) - 1)), damage[1], damage[2]
+        if inserted and byte == ord("\r") and stream.startswith(b"POST", place):
+            expected, damage = bodies_by_h11(stream), None
         stream = stream[:place] + bytes([byte]) + stream[place + (not inserted) :]
-    # Before a request line we pass over line ends (RFC 9112, section 2.2), and so over a CR alone,
-    # which h11 refuses; what follows is framed alike.
-    expected = bodies_by_h11(stream.replace(b"\rPOST", b"POST"))
+    if expected is None:
+        expected = bodies_by_h11(stream)
     bodies = asyncio.run(bodies_by_us(stream, cuts, len(expected)))
     assert bodies == (expected if damage is None else expected[: len(bodies)])
