@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from omi_runtime import datatypes
+from omi_runtime import casting, datatypes
 from omi_runtime.batch import Column, item, stack_values
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import InferenceFailed, InvalidInput
@@ -161,7 +161,7 @@ def _read_tensors(column: Any, marker: Tensor) -> Column:
         return stack_values([_read_tensor(value, marker) for value in column])
     if not marker.accepts_shape(array.shape[1:]):
         raise InferenceFailed(_shape_text(array.shape[1:], marker))
-    return _own(datatypes.fit(array, marker.datatype, original=_listed(column)), column)
+    return _own(casting.fit(array, marker.datatype, original=_listed(column)), column)
 
 
 def _own(fitted: Array, answer: Any) -> Array:
@@ -177,7 +177,7 @@ def _read_tensor(value: Any, marker: Tensor) -> Array:
         raise InferenceFailed(f"has lists of unequal lengths, expected {marker}") from None
     if not marker.accepts_shape(array.shape):
         raise InferenceFailed(_shape_text(array.shape, marker))
-    return _own(datatypes.fit(array, marker.datatype, original=_listed(value)), value)
+    return _own(casting.fit(array, marker.datatype, original=_listed(value)), value)
 
 
 def _listed(value: Any) -> Any:
@@ -191,7 +191,7 @@ def _shape_text(shape: tuple[int, ...], marker: Tensor) -> str:
 
 def _read_bytes_tensor(value: Any, marker: Tensor) -> Array:
     """Nested lists or arrays of bytes or str; numpy's own S dtype would cut trailing zeros."""
-    shape, elements = datatypes.unnest(value.tolist() if isinstance(value, np.ndarray) else value)
+    shape, elements = casting.unnest(value.tolist() if isinstance(value, np.ndarray) else value)
     try:
         encoded = [e.encode() if isinstance(e, str) else bytes(memoryview(e)) for e in elements]
         array = datatypes.object_array(encoded, shape)

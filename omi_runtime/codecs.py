@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 from numpy.lib import format as npy
 
-from omi_runtime import datatypes
+from omi_runtime import casting, datatypes
 from omi_runtime.batch import Column
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import InvalidInput, UnsupportedMediaType
@@ -99,7 +99,7 @@ def decoder(field: Field, media_type: str | None) -> Callable[[Buffer], Any]:
 
     def decode_tensor(data: Buffer) -> Any:
         try:
-            array = datatypes.from_json(orjson.loads(data), datatype)
+            array = casting.from_json(orjson.loads(data), datatype)
         except (orjson.JSONDecodeError, InvalidInput):
             return decode_any(data)  # which has the words for what is wrong
         return array if array.shape == shape else decode_any(data)
@@ -118,7 +118,7 @@ def from_jsonable(field: Field, value: Any) -> Any:
         return value
     try:
         if isinstance(marker, Tensor):
-            return check_shape(datatypes.from_json(value, marker.datatype), marker)
+            return check_shape(casting.from_json(value, marker.datatype), marker)
         if isinstance(marker, Text):
             if isinstance(value, str):
                 return value
@@ -199,7 +199,7 @@ def _decode_text(data: Buffer, media_type: str) -> str:
 
 
 def _decode_json(data: Buffer, marker: Tensor) -> Array:
-    return check_shape(datatypes.from_json(load_json(data), marker.datatype), marker)
+    return check_shape(casting.from_json(load_json(data), marker.datatype), marker)
 
 
 def _decode_npy(data: Buffer, marker: Tensor) -> Array:
@@ -210,7 +210,7 @@ def _decode_npy(data: Buffer, marker: Tensor) -> Array:
         if array.dtype.kind != "S":
             raise InvalidInput(f"holds {array.dtype.name} values where BYTES is expected")
         return check_shape(datatypes.object_array(array.ravel().tolist(), array.shape), marker)
-    return check_shape(datatypes.fit(array, marker.datatype), marker)
+    return check_shape(casting.fit(array, marker.datatype), marker)
 
 
 _NPY_HEAD_BYTES: Final = 2**16 + 12
@@ -261,7 +261,7 @@ def _decode_csv(data: Buffer, marker: Tensor) -> Array:
         values: Any = rows
     else:
         values = [[_csv_number(cell, marker.datatype) for cell in row] for row in rows]
-    array = datatypes.from_json(values, marker.datatype)
+    array = casting.from_json(values, marker.datatype)
     if array.ndim == 2 and len(marker.shape) < 2:
         if len(marker.shape) == 1 and 1 in array.shape:
             array = array.reshape(-1)

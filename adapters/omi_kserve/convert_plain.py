@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from omi_kserve.convert_v2 import InferRequest
-from omi_runtime import datatypes, jsontext
+from omi_runtime import casting, jsontext
 from omi_runtime.batch import Batch, Column, Result
 from omi_runtime.card import ModelCard
 from omi_runtime.datatypes import Array
@@ -160,7 +160,7 @@ def _array(value: Any, datatype: str) -> Array | None:
     if type(value) is not list or not value:
         return None
     try:
-        return datatypes.from_json(value, datatype)
+        return casting.from_json(value, datatype)
     except InvalidInput:
         return None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from omi_kserve.convert_json import read_json
-from omi_runtime import codecs, datatypes, jsontext
+from omi_runtime import casting, codecs, jsontext
 from omi_runtime.batch import Batch, Column, Result, Row
 from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest, OMIError
 from omi_runtime.nan import NanPolicy
@@ -150,7 +150,7 @@ def _as_column(values: list[Any], field: Field) -> Column | None:
     marker = field.marker
     try:
         if isinstance(marker, Tensor):
-            column = datatypes.from_json(values, marker.datatype)
+            column = casting.from_json(values, marker.datatype)
             return column if marker.accepts_shape(column.shape[1:]) else None
         if isinstance(marker, Text):
             return values if all(type(value) is str for value in values) else None

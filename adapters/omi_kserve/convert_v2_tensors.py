@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from omi_runtime import codecs, datatypes, jsontext
+from omi_runtime import casting, codecs, datatypes, jsontext
 from omi_runtime.batch import Column, Result
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import InferenceFailed, InvalidInput, OMIError
@@ -163,7 +163,7 @@ def _read_data(data: Any, datatype: str, shape: tuple[int, ...]) -> Array:
     if isinstance(data, bytes | memoryview):
         array = _read_raw(data, datatype, shape)
     elif isinstance(data, np.ndarray):
-        array = data if data.dtype == object else datatypes.fit(data, datatype)
+        array = data if data.dtype == object else casting.fit(data, datatype)
         _check_count(array, shape, "has")
     else:
         array = _read_json(data, datatype, shape)
@@ -191,7 +191,7 @@ def _read_json(data: Any, datatype: str, shape: tuple[int, ...]) -> Array:
         if shape:
             raise InvalidInput("data has to be a list")
         data = [data]
-    array = datatypes.from_json(data, datatype)
+    array = casting.from_json(data, datatype)
     _check_count(array, shape, "data has")
     if array.ndim > 1 and array.shape != shape:
         raise InvalidInput(f"data is nested as {list(array.shape)}, shape says {list(shape)}")
@@ -242,7 +242,7 @@ def write_tensor(model: str, field: Field, column: Column, *, batched: bool) -> 
         shape, elements = column.shape, column.reshape(-1)
     else:
         try:
-            shape, elements = datatypes.unnest(list(column))
+            shape, elements = casting.unnest(list(column))
         except InvalidInput as error:  # the model's fault: it yielded not as often for every item
             raise InferenceFailed(f"{model}: output {field.name!r} {error.message}") from None
     return OutputTensor(field.name, datatype, list(shape if batched else shape[1:]), elements)

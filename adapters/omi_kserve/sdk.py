@@ -22,7 +22,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as theirs
 
 from omi_kserve import convert_pb, convert_v1, convert_v2, raw_contents
 from omi_kserve.served import card_of
-from omi_runtime import datatypes
+from omi_runtime import casting
 from omi_runtime.adapter import Mount, Port
 from omi_runtime.batch import Batch
 from omi_runtime.errors import ErrorCode, LoadError, OMIError
@@ -109,7 +109,7 @@ class HandlerModel(kserve.Model):  # type: ignore[misc]  # the SDK has no types 
         handler = self._handler
         for tensor in payload.inputs:
             if isinstance(tensor.data, list):  # REST's may be nested, which their messages are not
-                tensor.data = datatypes.unnest(tensor.data)[1]
+                tensor.data = casting.unnest(tensor.data)[1]
         # Their messages and ours are the same on the wire.
         asked = raw_contents.read(payload.to_grpc().SerializeToString())
         request = convert_pb.read_request(asked, handler.signature)

@@ -13,7 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from omi_runtime import datatypes
+from omi_runtime import casting, datatypes
 from omi_runtime.datatypes import DTYPES
 from omi_runtime.errors import InvalidInput
 from omi_runtime.jsontext import load_json
@@ -162,9 +162,9 @@ def check(value: Any, datatype: str) -> None:
     text = json.dumps(value).encode()
     if allowed is None:
         with pytest.raises(InvalidInput):
-            pytest.fail(f"{value!r} became {datatypes.from_json(load_json(text), datatype)!r}")
+            pytest.fail(f"{value!r} became {casting.from_json(load_json(text), datatype)!r}")
         return
-    array = datatypes.from_json(load_json(text), datatype)
+    array = casting.from_json(load_json(text), datatype)
     shape, elements = allowed
     assert array.dtype == DTYPES[datatype]
     assert array.shape == shape
@@ -181,9 +181,9 @@ def test_integers_end_where_they_end(datatype: str, beyond: int) -> None:
         for value in (number, [number], [number, 0]):
             if beyond > 0:
                 with pytest.raises(InvalidInput, match=f"outside the range of {datatype}"):
-                    datatypes.from_json(value, datatype)
+                    casting.from_json(value, datatype)
             else:
-                array = datatypes.from_json(value, datatype)
+                array = casting.from_json(value, datatype)
                 assert int(array.ravel()[0]) == number
 
 
@@ -210,7 +210,7 @@ def test_integers_end_where_they_end(datatype: str, beyond: int) -> None:
 )
 def test_says_what_was_found_and_what_was_expected(value: Any, datatype: str, message: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        datatypes.from_json(value, datatype)
+        casting.from_json(value, datatype)
     assert refusal.value.message == message
 
 
@@ -222,7 +222,7 @@ def test_deep_nesting_is_refused_not_a_crash(datatype: str, depth: int) -> None:
     if depth == 33 and datatype != "BYTES":
         return  # numpy 2 takes 64 dimensions, numpy 1 takes 32
     with pytest.raises(InvalidInput):
-        datatypes.from_json(load_json(text.encode()), datatype)
+        casting.from_json(load_json(text.encode()), datatype)
 
 
 ODD: dict[str, Any] = {
@@ -239,7 +239,7 @@ def test_many_floats_with_one_odd_are_read_as_few_are(kind: str, datatype: str) 
 
     def read(floats: int) -> Any:
         try:
-            return datatypes.from_json([*[0.5] * floats, ODD[kind]], datatype)
+            return casting.from_json([*[0.5] * floats, ODD[kind]], datatype)
         except InvalidInput as refused:
             return refused.message
 
@@ -255,11 +255,11 @@ def test_many_floats_with_one_odd_are_read_as_few_are(kind: str, datatype: str) 
 @pytest.mark.parametrize("number", [0, 1, 7, 0.5])
 def test_one_boolean_in_a_long_list_of_numbers_is_found(position: int, number: float) -> None:
     value: list[Any] = [number] * 3000
-    assert datatypes.from_json(value, "FP32").size == 3000
+    assert casting.from_json(value, "FP32").size == 3000
     for boolean in (True, False):
         value[position] = boolean
         with pytest.raises(InvalidInput, match="a boolean"):
-            datatypes.from_json(value, "FP32")
+            casting.from_json(value, "FP32")
 
 
 # --- raw bytes ---
@@ -415,9 +415,9 @@ def test_an_array_is_converted_without_loss_or_refused(array: np.ndarray, dataty
         fits = bool((np.isfinite(nearest) == np.isfinite(array)).all())
     if not fits:
         with pytest.raises(InvalidInput):
-            datatypes.fit(array, datatype)
+            casting.fit(array, datatype)
         return
-    fitted = datatypes.fit(array, datatype)
+    fitted = casting.fit(array, datatype)
     assert fitted.dtype == DTYPES[datatype]
     if datatype in INTEGERS:
         assert fitted.tolist() == values
@@ -429,14 +429,14 @@ def test_an_array_is_converted_without_loss_or_refused(array: np.ndarray, dataty
 @pytest.mark.parametrize("dtype", ["complex64", "datetime64[s]", "object", "U1", "S1"])
 def test_other_kinds_of_arrays_are_refused(datatype: str, dtype: str) -> None:
     with pytest.raises(InvalidInput, match=f"where {datatype} is expected"):
-        datatypes.fit(np.zeros(2, dtype), datatype)
+        casting.fit(np.zeros(2, dtype), datatype)
 
 
 def test_numbers_are_no_booleans_and_booleans_no_numbers() -> None:
     with pytest.raises(InvalidInput, match="holds int64 values where BOOL is expected"):
-        datatypes.fit(np.array([0, 1]), "BOOL")
+        casting.fit(np.array([0, 1]), "BOOL")
     with pytest.raises(InvalidInput, match="holds bool values where INT8 is expected"):
-        datatypes.fit(np.array([True]), "INT8")
+        casting.fit(np.array([True]), "INT8")
 
 
 @given(array=npst.arrays(st.sampled_from(["<f2", "<f4", "<f8"]), npst.array_shapes(max_dims=2)))
@@ -455,7 +455,7 @@ def test_an_object_array_does_not_look_into_its_elements(values: list[Any]) -> N
 
 @given(array=npst.arrays(np.int8, npst.array_shapes(min_dims=0, max_dims=4, min_side=0)))
 def test_flatten_goes_row_by_row(array: np.ndarray) -> None:
-    assert list(datatypes.flatten(array.tolist(), array.ndim)) == array.ravel().tolist()
+    assert list(casting.flatten(array.tolist(), array.ndim)) == array.ravel().tolist()
 
 
 def test_a_long_text_among_numbers_costs_no_memory() -> None:
@@ -463,7 +463,7 @@ def test_a_long_text_among_numbers_costs_no_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(InvalidInput, match="a string where FP32 expects a number"):
-            datatypes.from_json(["a" * 200_000] + [1] * 20_000, "FP32")
+            casting.from_json(["a" * 200_000] + [1] * 20_000, "FP32")
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
         tracemalloc.stop()
