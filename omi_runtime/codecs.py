@@ -23,9 +23,8 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-from numpy.lib import format as npy
 
-from omi_runtime import casting, datatypes
+from omi_runtime import casting, datatypes, npy
 from omi_runtime.batch import Column
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import InvalidInput, UnsupportedMediaType
@@ -203,7 +202,7 @@ def _decode_json(data: Buffer, marker: Tensor) -> Array:
 
 
 def _decode_npy(data: Buffer, marker: Tensor) -> Array:
-    array = _read_npy(data)
+    array = npy.read(data)
     if marker.datatype == "BYTES":
         if array.dtype.kind == "U":
             array = np.char.encode(array, "utf-8")
@@ -211,44 +210,6 @@ def _decode_npy(data: Buffer, marker: Tensor) -> Array:
             raise InvalidInput(f"holds {array.dtype.name} values where BYTES is expected")
         return check_shape(datatypes.object_array(array.ravel().tolist(), array.shape), marker)
     return check_shape(casting.fit(array, marker.datatype), marker)
-
-
-_NPY_HEAD_BYTES: Final = 2**16 + 12
-"""More than the header of an .npy file takes; numpy itself believes none above 10,000 bytes."""
-
-
-def _read_npy(data: Buffer) -> Array:
-    """View an .npy file's array; np.load would believe a header that says terabytes."""
-    shape, fortran_order, dtype, start = _read_npy_head(data)
-    if dtype.hasobject:
-        raise InvalidInput("holds pickled Python objects, which are not read")
-    count, rest = math.prod(shape), len(data) - start
-    if count * dtype.itemsize != rest or min(shape, default=0) < 0:
-        raise InvalidInput(f"has {rest} bytes where shape {list(shape)} is said")
-    try:
-        array = np.frombuffer(data, dtype, count, start)
-        return array.reshape(shape, order="F" if fortran_order else "C")
-    except (ValueError, OverflowError):
-        raise InvalidInput(f"has a header that says {dtype} of shape {list(shape)}") from None
-
-
-def _read_npy_head(data: Buffer) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether column by column, dtype, and where the elements begin.
-
-    numpy's own words for what is wrong are left out: they show its objects' addresses.
-    """
-    stream = io.BytesIO(data[:_NPY_HEAD_BYTES])
-    try:
-        version = npy.read_magic(stream)
-    except ValueError:
-        raise InvalidInput(r"is not an .npy file: it does not begin with \x93NUMPY") from None
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    try:
-        return *read_header(stream), stream.tell()
-    except Exception:  # noqa: BLE001 - numpy evaluates the header as Python source
-        raise InvalidInput(
-            "is not an .npy file: its header is no dictionary of descr, fortran_order and shape"
-        ) from None
 
 
 def _decode_csv(data: Buffer, marker: Tensor) -> Array:
