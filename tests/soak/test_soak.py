@@ -1,8 +1,9 @@
 """All interfaces under mixed traffic for a long time, while workers are killed: `make soak`.
 
-SOAK_S says for how long. At the end every request has had an answer, every answer was right, and
-memory, descriptors and threads are where they were after the first minute. A run of less than two
-minutes looks at half of its time, and not at memory: a worker is still warming up then.
+SOAK_S says for how long. At the end every request has had an answer, every answer was right, memory
+and descriptors are where they were after the first minute, and no process has more threads than its
+pools allow: they start threads when a disk is slow or a body large, and keep them. A run of less
+than two minutes looks at half of its time, and not at memory: a worker is still warming up then.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import pytest
 from clients import MODELS, WIRES, Server, Spec, until
 from traffic import Book, Caller
 
+from omi_runtime.threads import FILE_THREADS
+
 SECONDS: Final = float(os.environ.get("SOAK_S") or 0)
 KILL_EVERY_SECONDS: Final = min(20.0, SECONDS / 6)
 CALLERS: Final = 2
@@ -30,6 +33,16 @@ AFTER_A_KILL_SECONDS: Final = 2.0
 
 GROWTH: Final = 1.05
 LONG_SECONDS: Final = 120.0
+OF_ASYNCIO: Final = min(32, (os.cpu_count() or 1) + 4)
+"""Threads of its default executor, for large bodies: `concurrent.futures`' own limit."""
+
+MOST_THREADS: Final = {
+    "omi": 2 + OF_ASYNCIO,  # the event loop's and the model's
+    "kserve": 3 + OF_ASYNCIO,  # and the side port's
+    "modzy": 2 + OF_ASYNCIO + 2 * FILE_THREADS,
+}
+"""Of a worker. If every tenth request left a thread behind, a minute would make far more."""
+
 INTERFACES: Final = ("omi", "kserve", "modzy")
 SPEC: Final = Spec(f"{MODELS}:Totals", "totals", {"pair": "FP32"}, {"total": "FP32"})
 
@@ -106,14 +119,14 @@ def _check_book(interface: str, book: Book, kills: list[float]) -> None:
 
 def _check_growth(interface: str, server: Server, early: tuple[Any, Any]) -> None:
     until(lambda: len(census.workers(server)) == 2, "both workers are there")
-    for who, before, now in (
-        ("worker", early[0], census.typical(server)),
-        ("supervisor", early[1], census.supervisor(server)),
+    for who, before, now, threads in (
+        ("worker", early[0], census.typical(server), MOST_THREADS[interface]),
+        ("supervisor", early[1], census.supervisor(server), 1),
     ):
         print(f"{interface} {who}: {before} then, {now} at the end")
         if SECONDS >= LONG_SECONDS:
             assert now.resident <= before.resident * GROWTH, f"{interface} {who} has grown"
-        assert now.threads <= before.threads, f"{interface} {who} has more threads"
+        assert now.threads <= threads, f"{interface} {who} has more threads than it may"
         assert now.descriptors <= before.descriptors + 2, f"{interface} {who} has more descriptors"
 
 
