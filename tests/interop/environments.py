@@ -68,8 +68,7 @@ def require(
     """
     contents = [*requirements, "alone", *alone]
     contents += [_installed_from_the_project()] if project else []
-    digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
-    environment = Environment(FOLDER / f"{name}-{digest}")
+    environment = Environment(FOLDER / f"{name}-{digest(*contents)}")
     complete = environment.directory / "complete"
     if complete.exists():
         return environment
@@ -84,6 +83,11 @@ def require(
                 _install(environment, "--no-deps", *alone)
             complete.touch()
     return environment
+
+
+def digest(*contents: str) -> str:
+    """What the names of folders tell their contents by."""
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
 
 
 def _installed_from_the_project() -> str:
