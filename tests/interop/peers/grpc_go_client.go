@@ -36,9 +36,12 @@ type Outcome struct {
 
 type raw struct{}
 
-func (raw) Marshal(v interface{}) ([]byte, error)   { return *v.(*[]byte), nil }
-func (raw) Unmarshal(b []byte, v interface{}) error { *v.(*[]byte) = append([]byte{}, b...); return nil }
-func (raw) Name() string                            { return "proto" }
+func (raw) Marshal(v interface{}) ([]byte, error) { return *v.(*[]byte), nil }
+func (raw) Unmarshal(b []byte, v interface{}) error {
+	*v.(*[]byte) = append([]byte{}, b...)
+	return nil
+}
+func (raw) Name() string { return "proto" }
 
 func call(connection *grpc.ClientConn, order Order) Outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), seconds(order.Seconds))
