@@ -187,6 +187,7 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
         if self._stage != _HEAD:
             return
         name = name.lower()
+        value = value.rstrip(_PADDING)  # that before it the parser has dropped
         self._headers.append((name, value))
         if name in _NOTED:
             if name == b"host":
@@ -266,6 +267,8 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
         return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
 
 
+_PADDING: Final = b" \t"
+"""Optional whitespace, which is no part of a value (RFC 9110, section 5.5)."""
 _NOTED: Final = frozenset({b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
 UNREADABLE: Final = InvalidRequest("the request is no HTTP/1.1 that can be read")
 _NOT_ONE_HOST: Final = InvalidRequest("a request of HTTP/1.1 has one header Host")

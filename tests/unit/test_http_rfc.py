@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 from contextlib import suppress
@@ -30,6 +31,11 @@ FRAMINGS = {
     "no digit": START + b"content-length: \r\n\r\n",
     "digits without end": START + b"content-length: " + b"0" * 5000 + b"1\r\n\r\nx",
     "a folded line": START + b"x: 1\r\n 2\r\n\r\n",
+    "a folded line after a space": START + b"x: 1 \r\n\t2\r\n\r\n",
+    "a folded coding": START + b"transfer-encoding: chunked \r\n gzip\r\n\r\n",
+    "a length and padded chunks": START
+    + b"content-length: 3\r\ntransfer-encoding: chunked \r\n\r\n",
+    "chunks padded by what is no space": START + b"transfer-encoding: chunked\x0b\r\n\r\n",
     "a folded length": START + b"content-length:\r\n 1\r\n\r\nx",
     "a space before the colon": START + b"content-length : 1\r\n\r\nx",
     "a bare line feed": START + b"content-length: 1\n\r\nx",
@@ -63,6 +69,37 @@ async def test_a_coding_that_is_not_read_is_refused(coding: str) -> None:
         await client.say(CHUNKED.replace(b"chunked", coding.encode()), chunk(b"x"), chunk(b""))
         status, message = await client.refusal()
         assert (status, "Transfer-Encoding" in message) == (501, True)
+
+
+@pytest.mark.parametrize("padding", [" ", "   ", "\t", " \t "])
+async def test_whitespace_after_a_value_is_no_part_of_it(padding: str) -> None:
+    """RFC 9110, section 5.5."""
+    async with serving() as served, connected(served) as client:
+        packed = gzip.compress(b"x")
+        for header, body in {
+            "x-request-timeout: 5": b"x",
+            "content-encoding: gzip": packed,
+            "x-request-id: order-66": b"x",
+        }.items():
+            await client.say(post("echo", body, header + padding))
+            status, headers, answer = await client.answer()
+            assert (status, answer) == (200, b"x"), header
+        assert headers["x-request-id"] == "order-66"
+        length, word = f"content-length: 1{padding}", f"expect: 100-continue{padding}"
+        head = START.decode() + f"{length}\r\n{word}\r\n\r\n"
+        await client.say(head.encode())
+        told = await client.reader.readuntil(b"\r\n\r\n")
+        assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.say(b"x", post("echo", b"y", f"connection: close{padding}"))
+        assert [(await client.answer())[2] for _ in range(2)] == [b"x", b"y"]
+        assert await client.reader.read() == b"", "it closes"
+
+
+async def test_chunks_are_read_by_a_coding_that_is_padded() -> None:
+    async with serving() as served, connected(served) as client:
+        head = CHUNKED.replace(b"chunked", b"chunked  ")
+        await client.say(head, chunk(b"x"), chunk(b""), post("echo", b"y"))
+        assert [(await client.answer())[::2] for _ in range(2)] == [(200, b"x"), (200, b"y")]
 
 
 async def test_two_requests_with_wishes_are_two_and_a_thousand_no_harm() -> None:
