@@ -9,10 +9,21 @@ MODEL ?= docs/examples/iris
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+# A .venv that has no pip, or that Python 3.10 or an older one made, is made again.
+ifneq ($(wildcard $(addprefix $(VENV)/lib/python3.,[0-9] 10)),)
+.PHONY: $(BIN)/pip $(VENV)/.installed
+endif
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo >&2 \
+		"Python 3.11 or newer is needed, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)." \
+		"Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo >&2 \
+		"$(PYTHON) has no ensurepip, which a virtual environment is made with." \
+		"On Debian and Ubuntu: apt install $(notdir $(PYTHON))-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[examples]"
 	@touch $@
 
