@@ -12,6 +12,7 @@ from omi_runtime import environment
 from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
 from omi_runtime.errors import SettingsError
+from omi_runtime.settings import Settings
 
 GRPC_PORT: Final = 8081
 """KServe's own default too."""
@@ -94,11 +95,7 @@ def _native(mount: Mount, settings: KServeSettings, grpc_port: Port | None) -> S
 
 
 def _sdk(mount: Mount, _settings: KServeSettings, grpc_port: Port | None) -> Servers:
-    if mount.settings.workers > 1:
-        raise SettingsError(
-            "OMI_KSERVE_SERVER='sdk' serves from one process: expected OMI_WORKERS=1, not "
-            f"{mount.settings.workers}"
-        )
+    _check_sdk_can(mount.settings)
     try:
         from omi_kserve.sdk import SDKServer  # noqa: PLC0415 - it brings the SDK
     except ModuleNotFoundError as error:
@@ -108,3 +105,22 @@ def _sdk(mount: Mount, _settings: KServeSettings, grpc_port: Port | None) -> Ser
             "OMI_KSERVE_SERVER='sdk' needs KServe's SDK: pip install 'omi-runtime[kserve]'"
         ) from None
     return SDKServer(mount, grpc_port)
+
+
+def _check_sdk_can(settings: Settings) -> None:
+    """Refuse what KServe's ModelServer would leave out in silence."""
+    if settings.workers > 1:
+        raise SettingsError(
+            "OMI_KSERVE_SERVER='sdk' serves from one process: expected OMI_WORKERS=1, not "
+            f"{settings.workers}"
+        )
+    asked = {
+        "OMI_TLS_CERT": settings.tls_cert,
+        "OMI_TLS_KEY": settings.tls_key,
+        "OMI_TLS_CLIENT_CA": settings.tls_client_ca,
+    }
+    if names := [name for name, value in asked.items() if value]:
+        raise SettingsError(
+            f"OMI_KSERVE_SERVER='sdk' serves without TLS, but {', '.join(names)} asks for it: "
+            "expected OMI_KSERVE_SERVER=native, or these unset and TLS in front of the server"
+        )

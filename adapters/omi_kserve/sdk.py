@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 import time
@@ -30,10 +31,15 @@ from omi_runtime.handler import ModelHandler
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.transport.sockets import bind
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 STARTING_SECONDS: Final = 60.0
 """How long the server may take to listen; most of it is the SDK's own set-up."""
+
+EVERY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - it is only compared with
+"""What the SDK's servers bind; it has no argument for it."""
 
 _POLL_SECONDS: Final = 0.05
 
@@ -143,6 +149,11 @@ class SDKServer:
             LoadError: a port is taken, or the server ended instead of listening.
         """
         mount = self._mount
+        if mount.settings.host != EVERY_ADDRESS:
+            logger.warning(
+                "KServe's ModelServer listens on every address: OMI_HOST=%s has no effect on it",
+                mount.settings.host,
+            )
         rest = _free(mount.settings.host, self._rest_port)
         grpc = _free(mount.settings.host, self._grpc_port) if self._grpc_port else 0
         self._server = _ModelServer(

@@ -248,3 +248,19 @@ def test_files_that_are_none_are_refused_by_name(
     assert ended.err.startswith("omi: ")
     assert named in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_kserves_own_server_which_has_no_tls_is_refused(files: Files) -> None:
+    """Whether or not the SDK is installed."""
+    done = run(
+        *(OMI, "serve", TOTALS.source),
+        INTERFACE="kserve",
+        OMI_KSERVE_SERVER="sdk",
+        OMI_TLS_CLIENT_CA=str(files.ca),
+        **files.settings,
+    )
+    assert done.code == 2, done
+    (line,) = done.err.splitlines()
+    assert line.startswith("omi: OMI_KSERVE_SERVER='sdk' serves without TLS")
+    for told in ("OMI_TLS_CERT, OMI_TLS_KEY, OMI_TLS_CLIENT_CA", "OMI_KSERVE_SERVER=native"):
+        assert told in line

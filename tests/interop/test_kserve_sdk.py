@@ -55,6 +55,7 @@ def test_the_same_handler_in_kserves_own_server(
     )
     assert server.port("kserve")
     assert "INTERFACE=kserve (KServe's ModelServer; gRPC V2 on port" in server.log
+    assert "listens on every address: OMI_HOST=127.0.0.1 has no effect on it" in server.log
     http = httpx.Client(base_url=f"http://127.0.0.1:{server.port('kserve')}", trust_env=False)
     answer = http.post("/v1/models/totals:predict", json={"instances": [[1, 2], [3, 4]]})
     assert answer.json() == {"predictions": [3.0, 7.0]}
