@@ -20,13 +20,14 @@ import kserve
 import kserve.errors
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as theirs
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 from omi_kserve import convert_pb, convert_v1, convert_v2, raw_contents
 from omi_kserve.served import card_of
 from omi_runtime import casting
 from omi_runtime.adapter import Mount, Port
 from omi_runtime.batch import Batch
-from omi_runtime.errors import ErrorCode, LoadError, OMIError
+from omi_runtime.errors import ErrorCode, LoadError, NotOffered, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.runner import NOTHING_MORE, Wanted
 from omi_runtime.transport.sockets import bind
@@ -198,6 +199,8 @@ class _ModelServer(kserve.ModelServer):  # type: ignore[misc]  # as above
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        # The servers are made with this; stopping asks the registered models themselves.
+        self.model_repository_extension = _FixedRepository(self.registered_models)
         self.ended = asyncio.Event()
         self._outer = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -230,6 +233,27 @@ class _ModelServer(kserve.ModelServer):  # type: ignore[misc]  # as above
         self._rest_server._server.should_exit = True  # noqa: SLF001 - there is no other way
 
 
+class _FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]  # as above
+    """The SDK's, which anybody may ask to unload the model, and nobody to load it again."""
+
+    async def load(self, model_name: str) -> None:
+        """Refuse: the model is loaded, and stays so."""
+        raise _not_offered(f"loading {model_name!r}")
+
+    async def unload(self, model_name: str) -> None:
+        """Refuse, whatever `OMI_ADMIN` says."""
+        raise _not_offered(f"unloading {model_name!r}")
+
+
+def _not_offered(what: str) -> Exception:
+    return _as_theirs(
+        NotOffered(
+            f"{what} is not offered with OMI_KSERVE_SERVER=sdk: the native server has it, with "
+            "OMI_ADMIN=on"
+        )
+    )
+
+
 def _free(host: str, port: Port) -> int:
     """The port's number, chosen by the system if need be, and nobody's at this moment."""
     with bind(host, port) as sock:
@@ -241,6 +265,8 @@ def _as_theirs(error: OMIError) -> Exception:
     """The SDK's error that its table maps to the status nearest to ours."""
     theirs_of = _THEIRS.get(error.code, kserve.errors.InferenceError)
     found: Exception = theirs_of(error.message)
+    # Their gRPC server answers with it, though not all of their errors have one.
+    found.reason = str(found)  # type: ignore[attr-defined]
     return found
 
 

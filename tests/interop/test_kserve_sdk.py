@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from clients import (
@@ -51,6 +52,7 @@ def test_the_same_handler_in_kserves_own_server(
         INTERFACE="kserve",
         OMI_KSERVE_SERVER="sdk",
         OMI_MODEL=TOTALS.source,
+        OMI_ADMIN="on",
         MARKS=marks,
     )
     assert server.port("kserve")
@@ -59,7 +61,18 @@ def test_the_same_handler_in_kserves_own_server(
     http = httpx.Client(base_url=f"http://127.0.0.1:{server.port('kserve')}", trust_env=False)
     answer = http.post("/v1/models/totals:predict", json={"instances": [[1, 2], [3, 4]]})
     assert answer.json() == {"predictions": [3.0, 7.0]}
+    # Nobody takes the model away, for nobody could bring it back.
+    for verb in ("load", "unload"):
+        answer = http.post(f"/v2/repository/models/totals/{verb}")
+        assert answer.status_code == 501, answer.text
+        assert "loading 'totals' is not offered with OMI_KSERVE_SERVER=sdk" in answer.text
     with KServeGRPCClient(KServeGRPCClient.port_of(server), TOTALS, tmp_path) as client:
+        for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
+            with pytest.raises(grpc.RpcError) as refusal:
+                # KServe's requests have the name in the field where Triton's have the repository.
+                client.ask(method, repository_name="totals")
+            assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED, refusal.value
+            assert "loading 'totals' is not offered" in refusal.value.details()
         assert client.infer([{"pair": [1.0, 2.0]}]) == [Answer({"total": 3.0})]
         (refused,) = client.infer([{"pair": [-1.0, 5.0]}])
         assert is_failure(refused, ErrorCode.INVALID_INPUT), refused
