@@ -14,6 +14,10 @@ from omi_runtime.errors import InferenceFailed, InvalidInput
 from omi_runtime.nan import NanPolicy as NanPolicy  # noqa: PLC0414 - it belongs here: see there
 
 
+class NotFinite(ValueError):
+    """A value holds NaN or infinity, for which JSON has no word."""
+
+
 def load_json(data: bytes | memoryview) -> Any:
     """Parse JSON; NaN and Infinity are no JSON and refused."""
     try:
@@ -23,15 +27,29 @@ def load_json(data: bytes | memoryview) -> Any:
 
 
 def dump_json(value: Any, nan: NanPolicy) -> bytes:
-    """Encode plain values, numpy arrays and scalars, dataclasses, dates, UUIDs, Fragments.
+    """Encode an answer as `encode` does.
 
     Raises:
         InferenceFailed: JSON cannot hold the value, or NaN is refused; the caller adds the name.
     """
     try:
-        text = orjson.dumps(value, default=_jsonable, option=_OPTIONS)
+        return encode(value, nan)
     except TypeError as error:
         raise InferenceFailed(f"cannot be written as JSON: {error}") from None
+    except NotFinite as error:
+        raise InferenceFailed(
+            f"{error}: OMI_NAN=null or OMI_NAN=string would let it through"
+        ) from None
+
+
+def encode(value: Any, nan: NanPolicy = NanPolicy.ERROR) -> bytes:
+    """Encode plain values, numpy arrays and scalars, dataclasses, dates, UUIDs, Fragments.
+
+    Raises:
+        TypeError: JSON cannot hold the value.
+        NotFinite: it holds NaN or infinity, and that is refused.
+    """
+    text = orjson.dumps(value, default=_jsonable, option=_OPTIONS)
     # orjson writes NaN and infinity as null without a word, so only a null needs a second look.
     if b"null" in text and nan is not NanPolicy.NULL:
         replaced = _replace_non_finite(value, nan)
@@ -101,10 +119,7 @@ def _opened(value: Any) -> Any:
 
 def _replace_number(number: float, nan: NanPolicy) -> str:
     if nan is NanPolicy.ERROR:
-        raise InferenceFailed(
-            f"holds {_spell(number)}, which JSON cannot hold: OMI_NAN=null or OMI_NAN=string "
-            "would let it through"
-        )
+        raise NotFinite(f"holds {_spell(number)}, which JSON cannot hold")
     return _spell(number)
 
 

@@ -5,8 +5,9 @@
             print(answer.result)
 
 `status`, `run` and `shutdown` speak `ModzyModel`, which every OMI server has; `predict` and
-`stream` speak `openmodel.v2.InferenceService`. A call that fails raises `grpc.RpcError`; an item
-that fails says so in its answer. A server that is UNAVAILABLE, for it starts, is asked again.
+`stream` speak `openmodel.v2.InferenceService`. A call that fails raises `grpc.RpcError`, an input
+that cannot be sent ValueError or TypeError; an item that fails says so in its answer. A server that
+is UNAVAILABLE, for it starts, is asked again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from google.protobuf.message import Message
 
 from omi_grpc import client_messages as messages
 from omi_grpc._pb import inference_pb2, model_pb2
-from omi_grpc.client_messages import Answer, Inputs, NotLoaded, PredictionFailed
+from omi_grpc.client_messages import Answer, Inputs, Item, NotLoaded, PredictionFailed
 from omi_runtime.errors import InvalidRequest, OMIError
 
 __all__ = ["Answer", "AsyncClient", "Client", "Inputs", "NotLoaded", "PredictionFailed"]
@@ -136,7 +137,9 @@ class Client(_Base[grpc.Channel]):
 
         Raises:
             NotLoaded: the model failed to load.
-            ValueError: there are more or fewer answers than items.
+            ValueError: there are more or fewer answers than items; or an input that would be sent
+                as JSON, which has no word for them, holds NaN or infinity.
+            TypeError: an input is of a type that JSON does not know.
         """
         if not self._initialized:
             # Chassis's servers and Modzy's template load the model in a Status and only there.
@@ -161,10 +164,11 @@ class Client(_Base[grpc.Channel]):
             messages.metadata(explain=explain, detect_drift=detect_drift),
         )
 
-    def stream(
-        self, items: Iterable[Inputs | inference_pb2.PredictRequest]
-    ) -> Iterator[inference_pb2.PredictResponse]:
+    def stream(self, items: Iterable[Item]) -> Iterator[inference_pb2.PredictResponse]:
         """Items over OpenModel v2, answered in order as they come; there is no limit of time.
+
+        What `items` raises, or an item that cannot be sent, is raised after the answers to those
+        before it.
 
         Args:
             items: inputs, or requests with tags, which tell whose answer a response is.
@@ -174,11 +178,13 @@ class Client(_Base[grpc.Channel]):
         stub = self._channel.stream_stream(
             messages.PREDICT_STREAM, _serialize, inference_pb2.PredictResponse.FromString
         )
-        responses = stub(messages.as_request(item) for item in items)
+        requests = messages.StreamRequests(items)
+        responses = stub(iter(requests))
         try:
             yield from responses
         finally:
             responses.cancel()
+        requests.raise_failure()
 
     def shutdown(self) -> None:
         """Ask the server to finish what it does, and to end."""
@@ -255,9 +261,7 @@ class AsyncClient(_Base[grpc.aio.Channel]):
         )
 
     async def stream(
-        self,
-        items: Iterable[Inputs | inference_pb2.PredictRequest]
-        | AsyncIterable[Inputs | inference_pb2.PredictRequest],
+        self, items: Iterable[Item] | AsyncIterable[Item]
     ) -> AsyncIterator[inference_pb2.PredictResponse]:
         """As `Client.stream`; the items may also come asynchronously."""
         status = inference_pb2.StatusRequest()
@@ -265,12 +269,14 @@ class AsyncClient(_Base[grpc.aio.Channel]):
         stub = self._channel.stream_stream(
             messages.PREDICT_STREAM, _serialize, inference_pb2.PredictResponse.FromString
         )
-        responses = stub(messages.as_requests(items))
+        requests = messages.StreamRequests(items)
+        responses = stub(aiter(requests))
         try:
             async for response in responses:
                 yield response
         finally:
             responses.cancel()
+        requests.raise_failure()
 
     async def shutdown(self) -> None:
         """As `Client.shutdown`."""

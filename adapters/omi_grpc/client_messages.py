@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from omi_grpc._pb import inference_pb2, model_pb2
+from omi_runtime import jsontext
 from omi_runtime.card import RESULTS_FILE
 from omi_runtime.errors import InferenceFailed, ModelNotReady
 from omi_runtime.items import ERROR_FILE
@@ -22,6 +23,9 @@ PREDICT_STREAM: Final = "/openmodel.v2.InferenceService/PredictStream"
 
 Inputs = Mapping[str, Any]
 """One item: bytes as they are, text as UTF-8, anything else, numpy's arrays too, as JSON."""
+
+Item = Inputs | inference_pb2.PredictRequest
+"""One item of a stream: a request may have tags, which tell whose answer a response is."""
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -78,10 +82,15 @@ class Answer:
 def run_request(
     items: Iterable[Inputs], *, explain: bool, detect_drift: bool
 ) -> model_pb2.RunRequest:
-    """Items as `ModzyModel` takes them."""
+    """Items as `ModzyModel` takes them.
+
+    Raises:
+        ValueError: an input that would be sent as JSON holds NaN or infinity.
+        TypeError: or is of a type that JSON does not know.
+    """
     return model_pb2.RunRequest(
         inputs=[
-            model_pb2.InputItem(input={key: _as_bytes(value) for key, value in item.items()})
+            model_pb2.InputItem(input={key: _as_bytes(key, value) for key, value in item.items()})
             for item in items
         ],
         explain=explain,
@@ -112,40 +121,62 @@ def check_loaded(status: model_pb2.StatusResponse) -> None:
 def predict_request(
     inputs: Inputs, tags: Mapping[str, str] | None = None
 ) -> inference_pb2.PredictRequest:
-    """One item as OpenModel v2 takes it."""
+    """One item as OpenModel v2 takes it; raises what `run_request` raises."""
     return inference_pb2.PredictRequest(
         inputs=[
             inference_pb2.Input(key=key, text=value)
             if isinstance(value, str)
-            else inference_pb2.Input(key=key, data=_as_bytes(value))
+            else inference_pb2.Input(key=key, data=_as_bytes(key, value))
             for key, value in inputs.items()
         ],
         tags=tags,
     )
 
 
-def as_request(item: Inputs | inference_pb2.PredictRequest) -> inference_pb2.PredictRequest:
-    """An item of a stream."""
-    return predict_request(item) if isinstance(item, Mapping) else item
+class StreamRequests:
+    """A stream's requests, made of items however they come.
 
+    gRPC hides what an iterator raises. So an item that cannot be sent, or did not come, ends the
+    requests, and `raise_failure` says why when those before it are answered.
+    """
 
-async def as_requests(
-    items: Iterable[Inputs | inference_pb2.PredictRequest]
-    | AsyncIterable[Inputs | inference_pb2.PredictRequest],
-) -> AsyncIterator[inference_pb2.PredictRequest]:
-    """The items of a stream, however they come."""
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield as_request(item)
-    else:
-        for item in items:
-            yield as_request(item)
+    def __init__(self, items: Iterable[Item] | AsyncIterable[Item]) -> None:
+        self._items = items
+        self._failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[inference_pb2.PredictRequest]:
+        assert not isinstance(self._items, AsyncIterable), "only AsyncClient is given such"
+        try:
+            for item in self._items:
+                yield _as_request(item)
+        except Exception as error:  # noqa: BLE001 - raised where somebody sees it
+            self._failure = error
+
+    async def __aiter__(self) -> AsyncIterator[inference_pb2.PredictRequest]:
+        if not isinstance(self._items, AsyncIterable):
+            for request in self:
+                yield request
+            return
+        try:
+            async for item in self._items:
+                yield _as_request(item)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failure = error
+
+    def raise_failure(self) -> None:
+        """Raise what ended the requests before their time."""
+        if self._failure is not None:
+            raise self._failure
 
 
 def metadata(*, explain: bool, detect_drift: bool) -> Metadata:
     """What asks for explanation and drift over OpenModel v2."""
     asked = (("omi-explain", explain), ("omi-detect-drift", detect_drift))
     return tuple((key, "true") for key, wanted in asked if wanted)
+
+
+def _as_request(item: Item) -> inference_pb2.PredictRequest:
+    return predict_request(item) if isinstance(item, Mapping) else item
 
 
 def _answer(item: model_pb2.OutputItem) -> Answer:
@@ -157,9 +188,14 @@ def _answer(item: model_pb2.OutputItem) -> Answer:
     return Answer(files)
 
 
-def _as_bytes(value: Any) -> bytes:
+def _as_bytes(name: str, value: Any) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, str):
         return value.encode()
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    try:
+        return jsontext.encode(value)
+    except ValueError as error:
+        raise ValueError(f"input {name!r} {error}: send it as bytes, such as .npy") from None
+    except TypeError as error:
+        raise TypeError(f"input {name!r} cannot be sent as JSON: {error}") from None

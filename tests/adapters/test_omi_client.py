@@ -138,6 +138,60 @@ async def test_a_stream_of_asynchronous_items_that_is_left_early(serve: Serve) -
     assert 0 < sent < 100_000
 
 
+@pytest.mark.parametrize(
+    ("value", "error", "said"),
+    [
+        (float("nan"), ValueError, "'values' holds NaN, which JSON cannot hold"),
+        ([1, [float("inf")]], ValueError, "'values' holds Infinity"),
+        (np.array([1, -np.inf], np.float32), ValueError, "'values' holds -Infinity"),
+        ({"a": np.float64("nan")}, ValueError, "'values' holds NaN"),
+        (object(), TypeError, "'values' cannot be sent as JSON: Type is not JSON"),
+    ],
+    ids=["float", "list", "array", "object", "no JSON"],
+)
+def test_an_input_that_json_cannot_hold_is_refused_by_name(
+    value: Any, error: type[Exception], said: str, serve: Serve, connect: Any
+) -> None:
+    client = connect(serve("Total", "omi").address)
+    good, bad = {"values": [1, 2]}, {"values": value}
+    with pytest.raises(error, match=said):
+        client.run([good, bad])
+    with pytest.raises(error, match=said):
+        client.predict(bad)
+    with pytest.raises(error, match=said):
+        list(client.stream([bad]))
+
+
+def test_an_item_that_cannot_be_sent_ends_a_stream_after_the_answers_before_it(
+    serve: Serve,
+) -> None:
+    def items(failure: Exception | None = None) -> Iterator[Any]:
+        yield {"number": 21}
+        yield {"number": 22}
+        if failure is not None:
+            raise failure
+        yield {"number": float("nan")}
+
+    async def of_asynchronous(answered: list[Any]) -> None:
+        async def asynchronous() -> AsyncIterator[Any]:
+            for item in items():
+                yield item
+
+        async with AsyncClient(address) as client:
+            async for response in client.stream(asynchronous()):
+                answered.append(response)  # noqa: PERF401 - those before the error count
+
+    address = serve(f"{MODELS}:Doubled", "omi").address
+    answered: list[Any] = []
+    with Client(address) as client:
+        for failure, said in ((None, "'number' holds NaN"), (KeyError("mine"), "mine")):
+            with pytest.raises((ValueError, KeyError), match=said):
+                answered.extend(client.stream(items(failure)))
+    with pytest.raises(ValueError, match="'number' holds NaN"):
+        asyncio.run(of_asynchronous(answered))
+    assert [response.success for response in answered] == [True] * 6
+
+
 def test_a_server_that_starts_later_is_waited_for(servers: Any, connect: Any, later: Any) -> None:
     with process.reserved_port() as port:
         client = connect(f"127.0.0.1:{port}")
