@@ -8,6 +8,7 @@ is what the messages promise: N outputs for N inputs, always.
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from omi_grpc import convert
 from omi_grpc._pb import model_pb2 as pb
@@ -22,6 +23,14 @@ from omi_runtime.signature import Signature
 from omi_runtime.transport.calls import Call, Method, Service
 
 logger = logging.getLogger(__name__)
+
+_STOPPING: Final = (503, "Model is shutting down.")
+_NOT_READY: Final = {
+    State.FAILED: (500, "Model Failed to Initialize."),
+    State.UNLOADING: (503, "Model is unloaded."),
+    State.UNLOADED: (503, "Model is unloaded."),
+}
+"""What a Status says of a model that cannot infer; that the server stops, if nothing is here."""
 
 
 class ModzyModelServicer:
@@ -51,14 +60,13 @@ class ModzyModelServicer:
         )
 
     async def status(self, _request: pb.StatusRequest, _call: Call) -> pb.StatusResponse:
-        """200 once the model has loaded, 500 if it failed to: the card is filled either way."""
+        """200 once the model has loaded, else 500 or 503: the card is filled either way."""
         handler = self._handler
         try:
             await handler.become_ready()
         except ModelNotReady:
-            if handler.lifecycle.state is State.FAILED:
-                return convert.status_response(500, "Model Failed to Initialize.", handler.card)
-            return convert.status_response(503, "Model is shutting down.", handler.card)
+            code, why = _NOT_READY.get(handler.lifecycle.state, _STOPPING)
+            return convert.status_response(code, why, handler.card)
         first, self._was_initialized = not self._was_initialized, True
         done = "Model Initialized Successfully." if first else "Model Already Initialized."
         return convert.status_response(200, done, handler.card)

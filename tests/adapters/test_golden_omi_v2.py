@@ -331,8 +331,15 @@ def test_a_model_that_was_loaded_again_is_asked_as_it_is_now(servers: Any, tmp_p
         assert client.predict({"a": "x"}).outputs[0].text.text == "X"
         model.write_text(source.format("other: int", "int", "other + 1"))
         repository = f"http://127.0.0.1:{kserve}/v2/repository/models/changing"
-        for verb in ("unload", "load"):
-            assert httpx.post(f"{repository}/{verb}", timeout=PATIENCE).status_code == 200
+        assert httpx.post(f"{repository}/unload", timeout=PATIENCE).status_code == 200
+        status = client.status()
+        assert (status.status_code, status.message) == (503, "Model is unloaded.")
+        assert status.model_info.model_name == "changing"
+        with Client(target, patience=0) as impatient, pytest.raises(grpc.RpcError) as caught:
+            impatient.predict({"a": "x"})
+        assert caught.value.details() == "the model is unloaded"
+        assert httpx.post(f"{repository}/load", timeout=PATIENCE).status_code == 200
+        assert client.status().status_code == 200
         assert client.run([{"other": 41}])[0].result == 42
         assert client.predict({"other": 41}).outputs[0].data.data == b"42"
         assert [each.success for each in client.stream([{"other": 1}, {"a": "x"}])] == [True, False]
