@@ -35,11 +35,18 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class Lifecycle:
-    """One process's state. Lives on the event loop; nothing here is called from other threads."""
+    """One process's state. Lives on the event loop; nothing here is called from other threads.
+
+    Attributes:
+        state: where the process stands.
+        stop_reason: who asked it to stop, once somebody has.
+        cut_off: a stop did not wait for the end of some work; the servers tell.
+    """
 
     def __init__(self) -> None:
         self.state = State.STARTING
         self.stop_reason = ""
+        self.cut_off = False
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
 

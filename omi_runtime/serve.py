@@ -187,8 +187,9 @@ class Process:
         deadline = now() + grace
         was_busy = self._handler.busy
         await asyncio.gather(*(adapter.stop(grace) for adapter in adapters))
-        # The servers wait no longer than for what is in flight.
-        cut_off = now() >= deadline if grace else was_busy
+        # Servers that are not this runtime's do not tell.
+        still_busy = now() >= deadline and (self._handler.busy if grace else was_busy)
+        cut_off = self._lifecycle.cut_off or still_busy
         # The model may close even if what was in flight, or the servers' own end, took it all.
         remaining = max(CLOSING_SECONDS, deadline - now())
         closed = await self._handler.close(timeout=min(remaining, 5.0) if failed else remaining)

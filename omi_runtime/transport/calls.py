@@ -124,6 +124,7 @@ class Calls:
         method = service.methods[name]
         self.streams_requests = method.streams_requests
         self.streams_responses = method.streams_responses
+        self.probe = method.probe
         self._method = method
         self._statuses = service.statuses
         self._handler = handler

@@ -46,6 +46,7 @@ class GRPCServer:
         port: Port,
     ) -> None:
         names = [service.name for service in services]
+        self._lifecycle = handler.lifecycle
         self._settings = handler.settings
         self._host = host
         self._port = port
@@ -97,9 +98,9 @@ class GRPCServer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
 
-    @staticmethod
-    def _cut_off(stream: Stream) -> None:
+    def _cut_off(self, stream: Stream) -> None:
         if isinstance(stream, GRPCStream):
+            self._lifecycle.cut_off |= not stream.is_probe
             stream.fail(Status.UNAVAILABLE, "the server has stopped: try another")
             stream.cancel()
 

@@ -41,10 +41,12 @@ class Runner(Protocol):
     Attributes:
         streams_requests: whether it takes several messages.
         streams_responses: whether it gives several.
+        probe: whether it only tells how the server is.
     """
 
     streams_requests: bool
     streams_responses: bool
+    probe: bool
 
     def run(self, stream: Any) -> Coroutine[Any, Any, None]:
         """Answer one call, to its end."""
@@ -109,6 +111,11 @@ class RequestStream(Stream):
         # Messages that are there, and their bytes.
         self._messages: deque[Packed] = deque()
         self._unread = 0
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the method only tells how the server is."""
+        return self._runner.probe
 
     def begin(self) -> None:
         """See whether the call can be answered; of a stream, begin to."""

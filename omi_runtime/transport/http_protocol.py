@@ -107,9 +107,14 @@ class HTTPProtocol(HTTPReader):
             self._drained = self._loop.create_future()
             await self._drained
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self._exchange is not None and not self._exchange.gone
+
     def shutdown(self) -> None:
         """The server stops: close if nothing is under way, else with the answer."""
-        if self._exchange is None or self._exchange.gone:
+        if not self.busy:
             self.transport.close()
 
     def cut_off(self) -> None:

@@ -73,6 +73,7 @@ class HTTPServer:
             connection.shutdown()
         if not await self._deserted(end):
             for connection in list(self._state.connections):
+                self._handler.lifecycle.cut_off |= connection.busy
                 connection.cut_off()
             await self._deserted(time.monotonic() + LINGERING_SECONDS)
         if self._clock is not None:

@@ -6,9 +6,11 @@ import json
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +22,7 @@ import h2.events
 import h2.exceptions
 import pytest
 from clients import MODELS, until
-from clients.process import PATIENCE, TESTS, Server
+from clients.process import PATIENCE, TESTS, Server, slowness
 from hyperframe import frame as frames
 from omi_grpc._pb import inference_pb2 as v2
 from omi_grpc._pb import model_pb2 as pb
@@ -594,9 +596,9 @@ def test_a_client_that_vanishes(server: Server, port: int) -> None:
 
 
 @contextmanager
-def _held(servers: Any, marks: Path) -> Iterator[tuple[Server, Peer, int]]:
+def _held(servers: Any, marks: Path, **more: str) -> Iterator[tuple[Server, Peer, int]]:
     settings = {"INTERFACE": "omi", "OMI_MODEL": f"{MODELS}:Totals", "MARKS": marks}
-    server = servers(**settings)
+    server = servers(**settings, **more)
     with Peer(server.port("omi")) as peer:
         stream_id = peer.open()
         pair = json.dumps([-8.0, 1.0]).encode()
@@ -622,14 +624,63 @@ def test_a_stop_answers_what_is_on_its_way(servers: Any, marks: Path) -> None:
 
 
 def test_a_stop_waits_for_nobody_who_does_not_answer(servers: Any, marks: Path) -> None:
-    with _held(servers, marks) as (server, peer, held):
-        silent = socket.create_connection(("127.0.0.1", server.port("omi")))
-        begun = socket.create_connection(("127.0.0.1", server.port("omi")))
-        begun.sendall(PREFACE + _raw(4, 0, 0, b"").serialize())
-        with silent, begun:
-            server.signal(signal.SIGTERM)
-            server.wait_for_log("stopping")
-            (marks / "release").touch()
-            assert peer.answer(held).status == 0
-            peer.socket.close()
-            assert server.wait(20.0) == 0, "the grace is 30 s"
+    """Those on whose connections nothing is asked: not much longer than the last call takes."""
+    with _held(servers, marks) as (server, peer, held), ExitStack() as others:
+        for what in (b"", b"PRI", PREFACE, PREFACE + _raw(4, 0, 0, b"").serialize(), b"GET / "):
+            idle = socket.create_connection(("127.0.0.1", server.port("omi")))
+            others.enter_context(idle).sendall(what)
+        frozen = _frozen_client(server.port("omi"))
+        others.callback(frozen.wait)
+        others.callback(frozen.kill)
+        server.signal(signal.SIGTERM)
+        server.wait_for_log("stopping")
+        (marks / "release").touch()
+        assert peer.answer(held).status == 0
+        peer.socket.close()
+        began = time.monotonic()
+        assert server.wait() == 0
+        assert time.monotonic() - began < 2.5 * slowness(), "the grace is 30 s"
+
+
+def test_who_does_not_answer_is_no_work_that_a_stop_cuts_off(servers: Any, marks: Path) -> None:
+    with _held(servers, marks, OMI_GRACE="0.3") as (server, peer, held), ExitStack() as others:
+        frozen = _frozen_client(server.port("omi"))
+        others.callback(frozen.wait)
+        others.callback(frozen.kill)
+        (marks / "release").touch()
+        assert peer.answer(held).status == 0
+        peer.socket.close()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert "cut off" not in server.log
+
+
+def test_a_request_that_is_not_there_in_whole_is_work(servers: Any, marks: Path) -> None:
+    with _held(servers, marks, OMI_GRACE="0.3") as (server, peer, held):
+        peer.open()
+        (marks / "release").touch()
+        assert peer.answer(held).status == 0
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 1
+        assert "cut off" in server.log
+
+
+_FREEZES = """
+import os, signal, sys
+import grpc
+channel = grpc.insecure_channel("127.0.0.1:" + sys.argv[1])
+channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30)
+print("well", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def _frozen_client(port: int) -> subprocess.Popen[bytes]:
+    """A process with an open connection, of which nothing more comes."""
+    client = subprocess.Popen([sys.executable, "-c", _FREEZES, str(port)], stdout=subprocess.PIPE)
+    assert client.stdout
+    with client.stdout as said:
+        assert said.readline() == b"well\n"
+    state = Path(f"/proc/{client.pid}/stat")
+    until(lambda: state.read_text().split()[2] == "T", "it stands still")
+    return client

@@ -273,6 +273,7 @@ class Method:
     """Takes down what comes."""
 
     streams_responses = True
+    probe = False
 
     def __init__(self, *, streams_requests: bool) -> None:
         self.streams_requests = streams_requests

@@ -34,8 +34,10 @@ _STREAMS_A_FRAME: Final = 10
 _FAREWELL_SECONDS: Final = 5.0
 """How long a client may go on sending after the last that it is sent. A connection that is closed
 before is reset, and the reset may overtake what was sent."""
-_LAST_CALL_SECONDS: Final = 2.0
+_LAST_CALL_SECONDS: Final = 1.0
 """How long a client may take to answer the ping that a stop begins with."""
+_IDLE_SECONDS: Final = _LAST_CALL_SECONDS + 0.25
+"""How long a stop waits for a client to close to which nothing is on its way."""
 
 _NO_HTTP2: Final = (
     b"HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\nupgrade: h2c\r\n"
@@ -88,6 +90,7 @@ class Connection(FrameWriter, Generic[H]):
         self._last_stream = 0
         self._draining = False
         self._refusing = False
+        self._idle_until = 0.0  # while it drains, if nothing is on its way to the client
         # Of the DATA frame that is coming:
         self._data_stream: Stream | None = None
         self._data_ends = False
@@ -170,14 +173,26 @@ class Connection(FrameWriter, Generic[H]):
         It is told twice: requests that are on their way when it hears it the first time are still
         answered (section 6.8). Those after the second time it may ask another server.
         """
-        if self._draining:
+        if self._draining or self._transport is None:
             return
         self._draining = True
+        loop = asyncio.get_running_loop()
+        if not (self.streams or self._transport.get_write_buffer_size()):
+            self._idle_until = loop.time() + _IDLE_SECONDS
+        if self._closing:
+            self._abort_later()
+            return
+        if self._keepalive is not None:
+            self._keepalive.heard = False
         if self._reader.begun:
             self._announce_drain()
-        self._last_call = asyncio.get_running_loop().call_later(
-            _LAST_CALL_SECONDS, self._refuse_further
-        )
+        self._last_call = loop.call_later(_LAST_CALL_SECONDS, self._miss_last_call)
+
+    def _miss_last_call(self) -> None:
+        """The ping is not answered: nobody is there; or what was sent is still on its way."""
+        if self._keepalive is not None and self._keepalive.heard:
+            self._idle_until = 0.0
+        self._refuse_further()
 
     def _announce_drain(self) -> None:
         self.write(wire.goaway(wire.LARGEST_STREAM, Code.NO_ERROR, _STOPPING))
@@ -197,7 +212,9 @@ class Connection(FrameWriter, Generic[H]):
         if self._transport is None or self._closing:
             return
         if not self._reader.begun:
+            self._closing = True
             self._transport.close()
+            self._abort_later()
             return
         self.write(wire.goaway(self._last_stream, code, text))
         self._say_farewell()
@@ -208,14 +225,26 @@ class Connection(FrameWriter, Generic[H]):
         """Close when the client has, or after a while."""
         assert self._transport is not None, "something was written"
         self._closing = True
-        if not self._transport.can_write_eof():  # TLS, which has a farewell of its own
-            self._transport.close()
-        elif not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
             self._transport.write_eof()
             if self._keepalive is not None:
                 self._keepalive.stop()
-            loop = asyncio.get_running_loop()
-            self._farewell = loop.call_later(_FAREWELL_SECONDS, self._transport.abort)
+            self._abort_later()
+            return
+        self._transport.close()  # TLS has a farewell of its own, and more time for it
+        if self._idle_until:
+            self._abort_later()
+
+    def _abort_later(self) -> None:
+        """Have the client gone by itself soon, or else be cut off."""
+        assert self._transport is not None, "it is closing"
+        if self._farewell is not None:
+            self._farewell.cancel()
+        loop = asyncio.get_running_loop()
+        when = self._idle_until or loop.time() + _FAREWELL_SECONDS
+        self._farewell = loop.call_at(when, self._transport.abort)
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -289,6 +318,7 @@ class Connection(FrameWriter, Generic[H]):
             self.budget.spend()
             return
         self._last_stream = stream_id
+        self._idle_until = 0.0
         if self._refusing or len(self.streams) >= MAX_STREAMS:
             self.write(wire.reset(stream_id, Code.REFUSED_STREAM))
             self.budget.spend()
