@@ -141,7 +141,7 @@ class Result:
         ends = list(itertools.accumulate(sizes))
         bounds = zip([0, *ends], ends, strict=False)
         extras = self.explanation is not None or self.drift is not None
-        if self.errors or extras or len(self.columns) > 1:
+        if self.errors or extras or len(self.columns) != 1:
             return [self.slice(start, stop) for start, stop in bounds]
         ((name, column),) = self.columns.items()
         return [

@@ -33,7 +33,8 @@ class Engine:
 
     Args:
         queue_size: the most items admitted and not yet answered; beyond, `admit` raises Overloaded.
-            A single request larger than that is taken when nothing else waits.
+            One request holds half of that at most, so that one with many items leaves room for
+            others; one larger than the whole is taken when nothing else waits.
         delay: seconds that a chunk waits for company; 0 is none.
         metrics: where to count; by default nobody looks.
     """
@@ -47,6 +48,8 @@ class Engine:
         self._threads = EngineThreads(self._loop, self._deliver, delay)
         self._outbox: list[Job] = []
         self._items = 0
+        self._counted = 0
+        self._most_counted = max(1, queue_size // 2)  # of one request
         self._expiry = Expiry(self._loop)
 
     @property
@@ -97,9 +100,10 @@ class Engine:
             Overloaded: the queue is full.
         """
         n = jobs[0].n if len(jobs) == 1 else sum([job.n for job in jobs])
-        if self._items and self._items + n > self._queue_size:
+        if self._counted and self._counted + n > self._queue_size:
             raise self._full()
         self._items += n
+        self._counted += n if n <= self._most_counted else self._count_less(jobs)
         self._expiry.waiting.update(jobs)
         if jobs[0].deadline < self._expiry.sweeps_at:
             self._expiry.sweep_at(jobs[0].deadline)
@@ -117,7 +121,7 @@ class Engine:
         job.batch = None  # what a busy model keeps in the queue is not to hold memory
         job.future.cancel()  # if it is one of several, and not awaited yet
         self._expiry.waiting.discard(job)
-        self._hold(-job.n)
+        self._hold(-job.n, -job.counted)
 
     async def call(self, function: Callable[[], T], request: RequestContext | None = None) -> T:
         """Run a function on a thread of the engine, in turn with the batches.
@@ -142,9 +146,9 @@ class Engine:
             DeadlineExceeded: the request's time is over before the last value.
         """
         request = request or RequestContext()
-        if self._items and self._items + 1 > self._queue_size:
+        if self._counted and self._counted + 1 > self._queue_size:
             raise self._full()
-        self._hold(1)
+        self._hold(1, 1)
         iterator = start()
         turn = threading.Lock()  # the end may come on another thread than a value still computed
 
@@ -165,7 +169,7 @@ class Engine:
             finished = not expired
         finally:
             request.cancelled = not finished
-            self._hold(-1)
+            self._hold(-1, -1)
             closing = self._call(close, request)
             if expired:
                 closing.future.add_done_callback(_retrieve)  # the model may be long at its value
@@ -207,9 +211,18 @@ class Engine:
             f"{self._queue_size}; try again later"
         )
 
-    def _hold(self, n: int) -> None:
+    def _count_less(self, jobs: Sequence[Job]) -> int:
+        """Count the jobs of one large request as what a request may hold."""
+        left = self._most_counted
+        for job in jobs:
+            job.counted = min(job.n, left)
+            left -= job.counted
+        return self._most_counted
+
+    def _hold(self, n: int, counted: int) -> None:
         """So many items more, or fewer, are admitted and not yet answered."""
         self._items += n
+        self._counted += counted
         self._metrics.queue(self._items)
 
     def _hand_over(self) -> None:
@@ -225,6 +238,8 @@ class Engine:
         for (job, start, stop), part in zip(chunk.jobs, result.split(chunk.sizes), strict=True):
             if not start:
                 waits.append(begin - job.admitted)
+            if job.spent is not None:
+                part.timings, job.spent = timings + job.spent, None
             answer: Result | None = part
             if stop - start == job.n:
                 whole += 1
@@ -238,6 +253,7 @@ class Engine:
                 job.answered = True
                 self._expiry.waiting.discard(job)
                 self._items -= job.n
+                self._counted -= job.counted
         self._metrics.queue(self._items)
         self._metrics.batch(result.n, timings, waits)
         if result.errors:

@@ -22,7 +22,7 @@ from omi_runtime.errors import InternalError, OMIError, Overloaded
 from omi_runtime.failures import log_failures
 from omi_runtime.jobs import Call, Chunk, Job, Lines
 from omi_runtime.request import WORKED_ON
-from omi_runtime.runner import Wanted
+from omi_runtime.runner import BatchFailed, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class EngineThreads:
         self._delay = delay
         self._max_batch_size = 1
         self._run: Run | None = None
-        self._inbox: queue.SimpleQueue[list[Job] | Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[list[Job] | Chunk | Call | None] = queue.SimpleQueue()
         self.put: Callable[[list[Job] | Call], None] = self._inbox.put
         self._leading = threading.Lock()
         self._waiting = Lines()
@@ -115,17 +115,23 @@ class EngineThreads:
             return waiting.take(self._max_batch_size)
         if not waiting.by_key:
             first = self._inbox.get()
-            if not isinstance(first, list):
+            if isinstance(first, Call | None):
                 return first
-            waiting.extend(first)
+            self._let_wait(first)
             if self._delay:
                 return self._gather_until(time.monotonic() + self._delay)
         while not self._inbox.empty():  # nobody else takes from it meanwhile
             more = self._inbox.get_nowait()
-            if not isinstance(more, list):
+            if isinstance(more, Call | None):
                 return more
-            waiting.extend(more)
+            self._let_wait(more)
         return waiting.take(self._max_batch_size)
+
+    def _let_wait(self, came: list[Job] | Chunk) -> None:
+        if isinstance(came, list):
+            self._waiting.extend(came)
+        else:
+            self._waiting.extend_by_row(came)
 
     def _gather_until(self, deadline: float) -> Chunk | Call | None:
         """Wait for company until a full chunk waits or the delay is over."""
@@ -137,9 +143,9 @@ class EngineThreads:
                 more = self._inbox.get(timeout=remaining)
             except queue.Empty:
                 break
-            if not isinstance(more, list):
+            if isinstance(more, Call | None):
                 return more
-            self._waiting.extend(more)
+            self._let_wait(more)
         return self._waiting.take(self._max_batch_size)
 
     def _run_call(self, call: Call) -> None:
@@ -167,16 +173,28 @@ class EngineThreads:
             result = self._run_here(self._run, batch, chunk.jobs[0][0].wanted)
             if result.errors or result.explanation is not None or result.drift is not None:
                 _log_failures(chunk, result)
+        except BatchFailed as failed:
+            self._run_by_row(chunk, failed, begin)
+            return
         except MemoryError:
             logger.error("no memory for a batch of %d requests", len(chunk.jobs))  # noqa: TRY400 - no traceback
             told = Overloaded("out of memory; try again later")
             result = Result.failed([told] * sum(chunk.sizes))
         except BaseException:
-            # The runner turns an author's exceptions into item errors: this is a bug, or a
-            # SystemExit raised by the model. The thread must live on, and the callers be answered.
+            # The runner turns an author's exceptions into item errors: this is a bug. The thread
+            # must live on, and the callers be answered.
             logger.exception("a batch of %d requests ended unexpectedly", len(chunk.jobs))
             result = Result.failed([InternalError()] * sum(chunk.sizes))
         self._post(self._deliver, chunk, result, begin)
+
+    def _run_by_row(self, chunk: Chunk, failed: BatchFailed, begin: float) -> None:
+        """Have each of its rows wait for a turn of its own; what has been spent is counted."""
+        n = sum(chunk.sizes)
+        logger.debug("a batch of %d items runs again, one by one: %s", n, failed)
+        for job, _, _ in chunk.jobs:
+            job.spent = failed.timings if job.spent is None else job.spent + failed.timings
+        self._post(self._deliver, Chunk(), Result({}, n, timings=failed.timings), begin)
+        self._inbox.put(chunk)
 
     def _run_here(self, function: Callable[..., T], *arguments: Any) -> T:
         """Over before the outcome is posted: whoever sees the outcome sees that nothing runs."""

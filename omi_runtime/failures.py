@@ -23,7 +23,7 @@ class Failures:
         self._model = model
         self._detailed = detailed
 
-    def told(self, error: Exception) -> OMIError:
+    def told(self, error: BaseException) -> OMIError:
         """The error to answer with; what it is about, for `log_failures`, is its cause."""
         if isinstance(error, OMIError) and not isinstance(error, InferenceFailed):
             return error

@@ -7,11 +7,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from omi_runtime.batch import Batch, Result
 from omi_runtime.request import RequestContext
 from omi_runtime.runner import Wanted
+from omi_runtime.timings import Timings
+
+_BY_ROW: Final = object()
+"""The key of rows that are run one by one."""
 
 
 class Job:
@@ -24,6 +28,8 @@ class Job:
         future: comes to the Result, or to None if its time is over. Not to an exception: what
             waits behind a busy model would hold the frames that it went through.
         answered: the future has its Result.
+        counted: as how many items it stands in the queue, by whoever admits it.
+        spent: on batches that failed, and that its rows run after; not told to the caller yet.
     """
 
     __slots__ = (
@@ -32,18 +38,20 @@ class Job:
         "admitted",
         "answered",
         "batch",
+        "counted",
         "deadline",
         "future",
         "key",
         "n",
         "request",
+        "spent",
         "taken",
         "wanted",
     )
 
     def __init__(self, batch: Batch, wanted: Wanted, request: RequestContext) -> None:
         self.batch: Batch | None = batch
-        self.n = batch.n
+        self.n = self.counted = batch.n
         self.request = request
         self.admitted = time.monotonic()
         self.deadline = request.deadline
@@ -51,6 +59,7 @@ class Job:
         self.key = (batch.merge_key() if batch.key is None else batch.key, wanted)
         self.future: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
         self.taken = 0
+        self.spent: Timings | None = None
         self.answered = False
         self._unanswered = batch.n
         self._parts: list[tuple[range, Result]] = []
@@ -93,16 +102,24 @@ class Chunk:
         self.batches: list[Batch] = []
         self.requests: list[RequestContext] = []
 
+    def add(self, job: Job, batch: Batch, start: int, stop: int) -> None:
+        """Take some rows of a job, whose batch that is."""
+        self.jobs.append((job, start, stop))
+        self.sizes.append(stop - start)
+        self.batches.append(batch if stop - start == batch.n else batch.slice(start, stop))
+        self.requests.append(job.request)
+
 
 class Lines:
     """What waits, by merge key. Used by one thread at a time.
 
     Attributes:
-        by_key: empty if nothing waits.
+        by_key: empty if nothing waits. Under `_BY_ROW` nobody waits: it is the turn of `_rows`.
     """
 
     def __init__(self) -> None:
         self.by_key: dict[Any, deque[Job]] = {}
+        self._rows: deque[tuple[Job, int]] = deque()
 
     def extend(self, jobs: Iterable[Job]) -> None:
         """Put each job at the end of its line."""
@@ -111,6 +128,15 @@ class Lines:
             if line is None:
                 line = self.by_key[job.key] = deque()
             line.append(job)
+
+    def extend_by_row(self, chunk: Chunk) -> None:
+        """Put the rows of a chunk that failed at the end of a line in which none is merged.
+
+        The line has its turns among the others, so that nobody waits for all of it.
+        """
+        for job, start, stop in chunk.jobs:
+            self._rows.extend((job, row) for row in range(start, stop))
+        self.by_key.setdefault(_BY_ROW, deque())
 
     def longest(self) -> int:
         """The rows that wait in the longest line."""
@@ -126,6 +152,8 @@ class Lines:
         now = time.monotonic()
         key = next(iter(self.by_key))
         line = self.by_key.pop(key)
+        if key is _BY_ROW:
+            return self._take_row(now)
         chunk = Chunk()
         for _ in range(len(line)):
             job = line.popleft()
@@ -134,18 +162,25 @@ class Lines:
                 continue
             start = job.taken
             stop = job.taken = min(start + room, job.n)
-            size = stop - start
-            chunk.jobs.append((job, start, stop))
-            chunk.sizes.append(size)
-            chunk.batches.append(batch if size == job.n else batch.slice(start, stop))
-            chunk.requests.append(job.request)
-            room -= size
+            chunk.add(job, batch, start, stop)
+            room -= stop - start
             if stop < job.n:
                 line.append(job)
             if not room:
                 break
         if line:
             self.by_key[key] = line
+        return chunk
+
+    def _take_row(self, now: float) -> Chunk:
+        chunk = Chunk()
+        while self._rows and not chunk.jobs:
+            job, row = self._rows.popleft()
+            batch = job.batch
+            if batch is not None and job.deadline > now and not job.future.done():
+                chunk.add(job, batch, row, row + 1)
+        if self._rows:
+            self.by_key[_BY_ROW] = deque()
         return chunk
 
 

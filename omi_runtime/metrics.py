@@ -76,7 +76,8 @@ SENT: Final = Metric(
 QUEUE_ITEMS: Final = Metric(
     "omi_queue_items",
     "gauge",
-    "Items admitted and not yet answered, which OMI_QUEUE_SIZE bounds.",
+    "Items admitted and not yet answered, which OMI_QUEUE_SIZE bounds; "
+    "a single request may have more.",
 )
 QUEUE_SECONDS: Final = Metric(
     "omi_queue_seconds",
@@ -85,7 +86,10 @@ QUEUE_SECONDS: Final = Metric(
     bounds=SECONDS,
 )
 BATCH_ITEMS: Final = Metric(
-    "omi_batch_items", "histogram", "Items in one batch, as it goes to the model.", bounds=ITEMS
+    "omi_batch_items",
+    "histogram",
+    "Items in one batch, as it goes to the model; those that run again alone are batches of one.",
+    bounds=ITEMS,
 )
 STAGE_SECONDS: Final = Metric(
     "omi_stage_seconds",

@@ -7,7 +7,6 @@ becomes the error of its own item.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -24,8 +23,6 @@ from omi_runtime.model import Model
 from omi_runtime.signature import Signature
 from omi_runtime.timings import Timings
 
-logger = logging.getLogger(__name__)
-
 
 class Wanted(NamedTuple):
     """What a caller asks for beside the prediction."""
@@ -35,6 +32,19 @@ class Wanted(NamedTuple):
 
 
 NOTHING_MORE: Final = Wanted()
+
+
+class BatchFailed(Exception):
+    """A batch of several items failed as a whole. Run by itself, each has its own outcome.
+
+    Args:
+        error: what the author's code raised.
+        timings: what it took.
+    """
+
+    def __init__(self, error: BaseException, timings: Timings) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.timings = timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,11 @@ class Runner:
         }
 
     def run(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
-        """Predict a uniform batch of at most `max_batch_size`: one answer or error per item."""
+        """Predict a uniform batch of at most `max_batch_size`: one answer or error per item.
+
+        Raises:
+            BatchFailed: predict has not answered it; a batch of one item has an error instead.
+        """
         timings = Timings()
         if not self._prepared_by_row:
             if self._renames:
@@ -110,7 +124,9 @@ class Runner:
         try:
             for columns in self._values(self._predict_keywords(prepared), timings):
                 yield Result(columns, 1, timings=timings.take())
-        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             told = self._failures.told(error)
             log_failures([told])
             raise told from None
@@ -126,7 +142,7 @@ class Runner:
             if self._preprocess is None:
                 return keywords
             prepared = self._preprocess(**self._item_keywords(keywords))
-        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             return self._failures.told(error)
         finally:
             timings.preprocess += perf_counter() - begin
@@ -161,17 +177,10 @@ class Runner:
                     batch.n,
                     [([i], self._postprocess_item(raw, timings)) for i, raw in enumerate(items)],
                 )
-        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+        except BaseException as error:
             if batch.n == 1:
                 return Result.failed([self._failures.told(error)])
-            logger.debug("a batch of %d failed, retrying item by item: %r", batch.n, error)
-            return Result.assemble(
-                batch.n,
-                [
-                    ([i], self._predict_columns(batch.slice(i, i + 1), wanted, timings))
-                    for i in range(batch.n)
-                ],
-            )
+            raise BatchFailed(error, timings) from error
         if wanted is not NOTHING_MORE:
             self._add_extras(result, batch.columns, wanted, timings)
         return result
@@ -187,7 +196,7 @@ class Runner:
             else:
                 answer = self._call_predict(keywords, timings)
                 result = Result(self._read_item(answer, timings), 1)
-        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             return Result.failed([self._failures.told(error)])
         if wanted is not NOTHING_MORE:
             self._add_extras(result, keywords, wanted, timings)
@@ -213,7 +222,7 @@ class Runner:
     def _postprocess_item(self, raw: Any, timings: Timings) -> Result:
         try:
             return Result(self._read_item(self._call_postprocess(raw, timings), timings), 1)
-        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             return Result.failed([self._failures.told(error)])
 
     def _call_postprocess(self, raw: Any, timings: Timings) -> Any:
@@ -268,7 +277,7 @@ class Runner:
             answer = self._finish(method(**keywords))
             column = answer if self._model.max_batch_size > 1 else [answer]
             return answers.read_extra(column, n, label, self._nan)
-        except Exception as error:  # noqa: BLE001 - whatever an author's code raises
+        except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
             if n == 1:
                 return [self._failures.told(error)]
             batch = Batch(dict(keywords), n)
@@ -280,7 +289,10 @@ class Runner:
             return answer
 
         async def finish() -> Any:
-            return await answer
+            try:
+                return await answer
+            except (SystemExit, KeyboardInterrupt) as error:  # which would end the event loop
+                raise RuntimeError(f"the model raised {error!r}") from error
 
         return asyncio.run_coroutine_threadsafe(finish(), self._loop).result()
 

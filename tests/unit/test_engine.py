@@ -25,6 +25,7 @@ from omi_runtime import (
 )
 from omi_runtime.batch import Batch
 from omi_runtime.engine import Engine
+from omi_runtime.errors import InferenceFailed
 from omi_runtime.handler import ModelHandler
 from omi_runtime.jobs import Job
 from omi_runtime.request import RequestContext
@@ -250,7 +251,64 @@ async def test_the_rest_of_a_large_request_is_dropped_when_its_caller_leaves() -
     assert Gated.last.calls == [[1, 2, 3, -4], [50]]
 
 
+# --- a batch that fails, and is run again item by item ---
+
+
+class Fragile(Gated):
+    """Batches with a zero fail; it stops at an item below zero that is alone."""
+
+    def predict(self, x: Number) -> Number:
+        if len(x) > 1 and (x == 0).any():
+            self.calls.append(x.tolist())
+            raise ZeroDivisionError("zero")
+        return super().predict(x)
+
+
+async def test_others_have_their_turns_between_the_items_of_a_batch_that_failed() -> None:
+    async with loaded(Fragile) as handler:
+        failing = asyncio.create_task(handler.infer(tensor(-1, 0, 1, 2)))
+        await reached(Fragile.last.entered, "the first item is run by itself")
+        other = asyncio.create_task(handler.infer(tensor(9)))
+        await until(lambda: handler._engine.items == 5, "another waits")
+        Fragile.last.gate.set()
+        assert told(await other) == [18]
+        assert told(await failing) == [-2, 0, 2, 4]
+    calls = Fragile.last.calls
+    assert [call for call in calls if call != [9]] == [[-1, 0, 1, 2], [-1], [0], [1], [2]]
+    assert calls[-1] != [9]
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "expires"])
+async def test_a_batch_that_failed_is_not_run_again_for_nobody(leaves: bool) -> None:
+    async with loaded(Fragile) as handler:
+        request = within(handler, None if leaves else 0.2)
+        failing = asyncio.create_task(handler.infer(tensor(-1, 0, 1, 2), request=request))
+        await reached(Fragile.last.entered, "the first item is run by itself")
+        if leaves:
+            failing.cancel()
+        with pytest.raises(asyncio.CancelledError if leaves else DeadlineExceeded):
+            await failing
+        Fragile.last.gate.set()
+        assert told(await handler.infer(tensor(9))) == [18]
+    assert Fragile.last.calls == [[-1, 0, 1, 2], [-1], [9]]
+
+
 # --- the bound of the queue ---
+
+
+@pytest.mark.parametrize("n", [8, 9, 100])
+async def test_a_request_of_many_items_leaves_room_for_others(n: int) -> None:
+    async with loaded(Gated, queue_size=8) as handler:
+        large = asyncio.create_task(handler.infer(tensor(-1, *range(1, n))))
+        await reached(Gated.last.entered, "the model is at the first of them")
+        others = [asyncio.create_task(handler.infer(tensor(1000 + i))) for i in range(4)]
+        await until(lambda: handler._engine.items == n + 4, "others are taken too")
+        with pytest.raises(Overloaded, match=f"{n + 4} items wait and OMI_QUEUE_SIZE is 8"):
+            await handler.infer(tensor(5))
+        Gated.last.gate.set()
+        assert [told(await other) for other in others] == [[2000 + 2 * i] for i in range(4)]
+        assert (await large).n == n
+        assert handler._engine.items == handler._engine._counted == 0
 
 
 async def test_a_full_queue_refuses_and_recovers() -> None:
@@ -665,13 +723,8 @@ async def test_a_model_that_quits_is_answered_for_and_the_thread_lives_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with loaded(Sums) as handler:
-        result = await handler.infer(tensor([1, QUIT], [2, 3]))
-        assert result.n == 2
-        assert {error.code.value for error in result.errors.values()} <= {
-            "INTERNAL",
-            "INFERENCE_FAILED",
-        }
-        assert result.errors
+        quits = "INFERENCE_FAILED: sums: SystemExit: 7"
+        assert told(await handler.infer(tensor([1, QUIT], [2, 3]))) == [quits, 5]
         assert told(await handler.infer(tensor([1, 2]))) == [3]
     assert "SystemExit" in caplog.text
 
@@ -942,6 +995,31 @@ async def test_streams_count_in_the_queue() -> None:
         assert told(await handler.infer(tensor(1))) == [[0]]
 
 
+class Panic(BaseException):
+    """What libraries in other languages raise when their code is broken."""
+
+
+class Panics(Model):
+    max_batch_size = 8
+
+    async def predict(self, x: Number) -> Number:
+        if (x == 1).any():
+            raise Panic("one")
+        if (x == 2).any():
+            raise KeyboardInterrupt("two")
+        return x
+
+
+async def test_what_is_no_exception_fails_its_own_item_alone() -> None:
+    async with loaded(Panics) as handler:
+        assert told(await handler.infer(tensor(0, 1, 2, 3))) == [
+            0,
+            "INFERENCE_FAILED: panics: Panic: one",
+            "INFERENCE_FAILED: panics: RuntimeError: the model raised KeyboardInterrupt('two')",
+            3,
+        ]
+
+
 class Quits(Model):
     def predict(self, x: Number) -> Iterator[Number]:
         yield x
@@ -952,7 +1030,7 @@ async def test_a_stream_that_quits_does_not_end_the_process() -> None:
     async with loaded(Quits) as handler:
         values = handler.infer_stream(tensor(1))
         await anext(values)
-        with pytest.raises(RuntimeError, match="SystemExit"):
+        with pytest.raises(InferenceFailed, match="quits: SystemExit: 3"):
             await anext(values)
 
 

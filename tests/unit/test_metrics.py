@@ -80,11 +80,11 @@ async def test_a_batch_and_its_requests_are_counted_and_timed() -> None:
         found = samples(handler)
     assert found["omi_queue_items"] == 0
     assert found["omi_queue_seconds_count"] == 2
-    # 4, 4, 2, and the pair.
-    assert found["omi_batch_items_count"] == 4
-    assert found["omi_batch_items_sum"] == 12
-    assert found["omi_batch_items_bucket 2.0"] == 2
-    assert found["omi_stage_seconds_count predict"] == 4
+    # 4, 4, 2, and the pair, which fails and runs again as 1 and 1.
+    assert found["omi_batch_items_count"] == 6
+    assert found["omi_batch_items_sum"] == 14
+    assert found["omi_batch_items_bucket 2.0"] == 4
+    assert found["omi_stage_seconds_count predict"] == 6
     assert found["omi_stage_seconds_sum predict"] > 0
     assert found["omi_stage_seconds_count explain"] == 0
     assert found["omi_item_failures_total INVALID_INPUT"] == 2
