@@ -105,3 +105,16 @@ def test_a_get_has_a_button_too(window: Browser, servers: Any) -> None:
     status, answer = sent(window, "get /v2/models/iris")
     assert status.startswith("200 OK")
     assert json.loads(answer)["inputs"][0]["name"] == "measurements"
+
+
+def test_numbers_are_sent_as_typed_and_shown_as_sent(window: Browser, servers: Any) -> None:
+    """JavaScript's own numbers have no odd ones above 2^53."""
+    opened(window, servers, f"{MODELS.with_name('models_v2.py')}:Doubled")
+    operation = "post /v1/models/doubled:predict"
+    status, answer = sent(window, operation, {"instances": [2**62 - 1]})
+    assert status.startswith("200 OK"), answer
+    assert json.loads(answer) == {"predictions": [[2**63 - 2, 1]]}
+    described = "return document.querySelector(arguments[0]).textContent"
+    text = window.run(described, f'[data-operation="{operation}"]')
+    assert f'"minimum": {-(2**63)},' in text
+    assert f'"maximum": {2**63 - 1}\n' in text
