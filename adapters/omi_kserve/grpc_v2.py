@@ -17,7 +17,7 @@ from omi_kserve._pb import open_inference_pb2 as pb
 from omi_kserve.convert_v2 import InferRequest, write_outputs
 from omi_kserve.errors import GRPC_TABLE
 from omi_kserve.raw_contents import RawRequest, RawResponse
-from omi_kserve.repository import Repository
+from omi_kserve.repository import UNLOAD_PARAMETERS, Repository
 from omi_kserve.served import SERVER_NAME, card_of, check_model, extensions
 from omi_runtime import __version__
 from omi_runtime.adapter import Mount, Port
@@ -195,6 +195,7 @@ class InferenceServicer:
         """Load the model, again if it is loaded; with `OMI_ADMIN`."""
         name = _model_name(request)
         self._repository.check_allowed(name)
+        self._repository.check_parameters(request.parameters)
         await self._repository.load()
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
@@ -204,6 +205,7 @@ class InferenceServicer:
         """Unload the model when what is in flight is answered; with `OMI_ADMIN`."""
         name = _model_name(request)
         self._repository.check_allowed(name)
+        self._repository.check_parameters(request.parameters, UNLOAD_PARAMETERS)
         await self._repository.unload()
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 

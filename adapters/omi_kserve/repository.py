@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, Final
 
 from omi_kserve.served import card_of, check_model
@@ -26,6 +26,9 @@ _REASONS: Final = {
     State.UNLOADED: "unloaded",
     State.DRAINING: "the server is stopping",
 }
+
+UNLOAD_PARAMETERS: Final = frozenset({"unload_dependents"})
+"""What `unload` may be asked: nothing depends on the model."""
 
 
 class Repository:
@@ -68,6 +71,21 @@ class Repository:
         if not self._handler.settings.admin:
             raise NotOffered("loading and unloading are off here: OMI_ADMIN=on would offer them")
         check_model(self._handler, model)
+
+    @staticmethod
+    def check_parameters(names: Iterable[str], known: Collection[str] = ()) -> None:
+        """Refuse what would load another model than the one that is here.
+
+        Args:
+            names: of the request's parameters.
+            known: those that may be there, and change nothing.
+
+        Raises:
+            NotOffered: names the parameter.
+        """
+        for name in names:
+            if name not in known:
+                raise NotOffered(f"parameters.{name}: is not offered here")
 
     async def load(self) -> None:
         """Load the model, again if it is loaded.

@@ -6,18 +6,16 @@ ours have that of KServe's Python server.)
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from omi_kserve.control import ModelName, json_response
 from omi_kserve.convert_json import read_object
-from omi_kserve.repository import Repository
+from omi_kserve.repository import UNLOAD_PARAMETERS, Repository
 from omi_kserve.served import served
-from omi_runtime.errors import InvalidRequest, NotOffered
+from omi_runtime.errors import InvalidRequest
 from omi_runtime.handler import ModelHandler
-
-_UNLOAD_PARAMETERS: Final = frozenset({"unload_dependents"})
 
 
 def repository_router(handler: ModelHandler, repository: Repository) -> APIRouter:
@@ -42,7 +40,7 @@ def repository_router(handler: ModelHandler, repository: Repository) -> APIRoute
     async def load(model: ModelName, request: Request) -> Response:
         """Load the model, again if it is loaded; with `OMI_ADMIN`."""
         repository.check_allowed(model)
-        await _check_parameters(request, frozenset())
+        repository.check_parameters(await _read_parameters(request))
         await repository.load()
         return json_response({"name": model, "load": True})
 
@@ -50,7 +48,7 @@ def repository_router(handler: ModelHandler, repository: Repository) -> APIRoute
     async def unload(model: ModelName, request: Request) -> Response:
         """Unload the model when what is in flight is answered; with `OMI_ADMIN`."""
         repository.check_allowed(model)
-        await _check_parameters(request, _UNLOAD_PARAMETERS)
+        repository.check_parameters(await _read_parameters(request), UNLOAD_PARAMETERS)
         await repository.unload()
         return json_response({"name": model, "unload": True})
 
@@ -62,11 +60,8 @@ async def _read(request: Request) -> dict[str, Any]:
     return read_object(body) if body else {}
 
 
-async def _check_parameters(request: Request, known: frozenset[str]) -> None:
-    """Refuse what would load another model than the one that is here."""
+async def _read_parameters(request: Request) -> dict[str, Any]:
     parameters = (await _read(request)).get("parameters") or {}
     if not isinstance(parameters, dict):
         raise InvalidRequest("parameters: expected an object")
-    for name in parameters:
-        if name not in known:
-            raise NotOffered(f"parameters.{name}: is not offered here")
+    return parameters

@@ -142,6 +142,30 @@ def test_loading_and_unloading(serve: Serve) -> None:
     assert code is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
+def test_another_model_is_not_loaded_in_its_place(serve: Serve, method: str) -> None:
+    """Triton's parameters would: a configuration, and files."""
+    server = serve("Words", "kserve", OMI_ADMIN="on")
+    named = pb.ModelRepositoryParameter
+    for name, value in (
+        ("config", named(string_param="{}")),
+        ("file:1/model.onnx", named(bytes_param=b"\xff")),
+    ):
+        code, details = refused(server, method, model_name="words", parameters={name: value})
+        assert code is grpc.StatusCode.UNIMPLEMENTED
+        assert details == f"parameters.{name}: is not offered here"
+    assert call(server, "ServerReady").ready
+
+
+def test_nothing_depends_on_the_model_that_is_unloaded(serve: Serve) -> None:
+    dependents = {"unload_dependents": pb.ModelRepositoryParameter(bool_param=True)}
+    server = serve("Words", "kserve", OMI_ADMIN="on")
+    assert call(
+        server, "RepositoryModelUnload", model_name="words", parameters=dependents
+    ).isUnloaded
+    assert call(server, "RepositoryModelLoad", model_name="words").isLoaded
+
+
 def test_loading_and_unloading_are_off(serve: Serve) -> None:
     for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
         code, details = refused(serve("Total", "kserve"), method, model_name="total")

@@ -108,6 +108,11 @@ NAMED = {1: "name string", 2: "version string"}
 TENSOR = {1: "name string", 2: "datatype string", 3: "shape repeated int64"}
 WHOLE = {1: "model_name string", 2: "model_version string", 3: "id string"}
 CONTENTS = {4: f"parameters {PARAMETERS}", 5: "contents inference.InferTensorContents"}
+REPOSITORY_MODEL = {
+    1: "repository_name string",
+    2: "model_name string",
+    3: "parameters map<string,inference.ModelRepositoryParameter>",
+}
 
 # The Open Inference Protocol V2 and, beside it, what Triton and KServe have.
 INFERENCE = {
@@ -169,12 +174,18 @@ INFERENCE = {
         1: "error_message string",
         2: "infer_response inference.ModelInferResponse",
     },
+    "ModelRepositoryParameter": {
+        1: "bool_param bool",
+        2: "int64_param int64",
+        3: "string_param string",
+        4: "bytes_param bytes",
+    },
     "RepositoryIndexRequest": {1: "repository_name string", 2: "ready bool"},
     "RepositoryIndexResponse": {1: "models repeated inference.RepositoryIndexResponse.ModelIndex"},
     "RepositoryIndexResponse.ModelIndex": {**NAMED, 3: "state string", 4: "reason string"},
-    "RepositoryModelLoadRequest": {1: "repository_name string", 2: "model_name string"},
+    "RepositoryModelLoadRequest": REPOSITORY_MODEL,
     "RepositoryModelLoadResponse": {1: "model_name string", 2: "isLoaded bool"},
-    "RepositoryModelUnloadRequest": {1: "repository_name string", 2: "model_name string"},
+    "RepositoryModelUnloadRequest": REPOSITORY_MODEL,
     "RepositoryModelUnloadResponse": {1: "model_name string", 2: "isUnloaded bool"},
 }
 
