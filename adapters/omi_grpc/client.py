@@ -15,14 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
@@ -126,7 +119,7 @@ class Client(_Base[grpc.Channel]):
         return self._settle(self._call(messages.STATUS, request, model_pb2.StatusResponse))
 
     def run(
-        self, items: Sequence[Inputs], *, explain: bool = False, detect_drift: bool = False
+        self, items: Iterable[Inputs], *, explain: bool = False, detect_drift: bool = False
     ) -> list[Answer]:
         """One answer for each item, in order.
 
@@ -139,14 +132,14 @@ class Client(_Base[grpc.Channel]):
             NotLoaded: the model failed to load.
             ValueError: there are more or fewer answers than items; or an input that would be sent
                 as JSON, which has no word for them, holds NaN or infinity.
-            TypeError: an input is of a type that JSON does not know.
+            TypeError: an input is of a type that JSON does not know, or `items` are no items.
         """
+        request = messages.run_request(items, explain=explain, detect_drift=detect_drift)
         if not self._initialized:
             # Chassis's servers and Modzy's template load the model in a Status and only there.
             messages.check_loaded(self.status())
-        request = messages.run_request(items, explain=explain, detect_drift=detect_drift)
         response = self._call(messages.RUN, request, model_pb2.RunResponse)
-        return messages.answers(response, len(items))
+        return messages.answers(response, len(request.inputs))
 
     def predict(
         self,
@@ -172,13 +165,16 @@ class Client(_Base[grpc.Channel]):
 
         Args:
             items: inputs, or requests with tags, which tell whose answer a response is.
+
+        Raises:
+            ValueError, TypeError: as `run`.
         """
+        requests = messages.StreamRequests(items)
         status = inference_pb2.StatusRequest()
         self._call(messages.STATUS_V2, status, inference_pb2.StatusResponse)
         stub = self._channel.stream_stream(
             messages.PREDICT_STREAM, _serialize, inference_pb2.PredictResponse.FromString
         )
-        requests = messages.StreamRequests(items)
         responses = stub(iter(requests))
         try:
             yield from responses
@@ -235,14 +231,14 @@ class AsyncClient(_Base[grpc.aio.Channel]):
         return self._settle(await self._call(messages.STATUS, request, model_pb2.StatusResponse))
 
     async def run(
-        self, items: Sequence[Inputs], *, explain: bool = False, detect_drift: bool = False
+        self, items: Iterable[Inputs], *, explain: bool = False, detect_drift: bool = False
     ) -> list[Answer]:
         """As `Client.run`."""
+        request = messages.run_request(items, explain=explain, detect_drift=detect_drift)
         if not self._initialized:
             messages.check_loaded(await self.status())
-        request = messages.run_request(items, explain=explain, detect_drift=detect_drift)
         response = await self._call(messages.RUN, request, model_pb2.RunResponse)
-        return messages.answers(response, len(items))
+        return messages.answers(response, len(request.inputs))
 
     async def predict(
         self,
@@ -264,12 +260,12 @@ class AsyncClient(_Base[grpc.aio.Channel]):
         self, items: Iterable[Item] | AsyncIterable[Item]
     ) -> AsyncIterator[inference_pb2.PredictResponse]:
         """As `Client.stream`; the items may also come asynchronously."""
+        requests = messages.StreamRequests(items)
         status = inference_pb2.StatusRequest()
         await self._call(messages.STATUS_V2, status, inference_pb2.StatusResponse)
         stub = self._channel.stream_stream(
             messages.PREDICT_STREAM, _serialize, inference_pb2.PredictResponse.FromString
         )
-        requests = messages.StreamRequests(items)
         responses = stub(aiter(requests))
         try:
             async for response in responses:

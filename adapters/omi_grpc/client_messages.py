@@ -86,11 +86,14 @@ def run_request(
 
     Raises:
         ValueError: an input that would be sent as JSON holds NaN or infinity.
-        TypeError: or is of a type that JSON does not know.
+        TypeError: or is of a type that JSON does not know; or `items` are no items.
     """
+    _check_items(items)
     return model_pb2.RunRequest(
         inputs=[
-            model_pb2.InputItem(input={key: _as_bytes(key, value) for key, value in item.items()})
+            model_pb2.InputItem(
+                input={key: _as_bytes(key, value) for key, value in _named(item, "items: each")}
+            )
             for item in items
         ],
         explain=explain,
@@ -119,7 +122,7 @@ def check_loaded(status: model_pb2.StatusResponse) -> None:
 
 
 def predict_request(
-    inputs: Inputs, tags: Mapping[str, str] | None = None
+    inputs: Inputs, tags: Mapping[str, str] | None = None, argument: str = "inputs:"
 ) -> inference_pb2.PredictRequest:
     """One item as OpenModel v2 takes it; raises what `run_request` raises."""
     return inference_pb2.PredictRequest(
@@ -127,7 +130,7 @@ def predict_request(
             inference_pb2.Input(key=key, text=value)
             if isinstance(value, str)
             else inference_pb2.Input(key=key, data=_as_bytes(key, value))
-            for key, value in inputs.items()
+            for key, value in _named(inputs, argument)
         ],
         tags=tags,
     )
@@ -141,6 +144,7 @@ class StreamRequests:
     """
 
     def __init__(self, items: Iterable[Item] | AsyncIterable[Item]) -> None:
+        _check_items(items)
         self._items = items
         self._failure: Exception | None = None
 
@@ -175,8 +179,22 @@ def metadata(*, explain: bool, detect_drift: bool) -> Metadata:
     return tuple((key, "true") for key, wanted in asked if wanted)
 
 
+def _check_items(items: object) -> None:
+    if isinstance(items, Mapping):
+        raise TypeError("items: expected a list of mappings from names to values, got one mapping")
+
+
+def _named(inputs: object, argument: str) -> Iterable[tuple[str, Any]]:
+    if not isinstance(inputs, Mapping):
+        kind = type(inputs).__name__
+        raise TypeError(f"{argument} expected a mapping from names to values, got {kind}")
+    return inputs.items()
+
+
 def _as_request(item: Item) -> inference_pb2.PredictRequest:
-    return predict_request(item) if isinstance(item, Mapping) else item
+    if isinstance(item, inference_pb2.PredictRequest):
+        return item
+    return predict_request(item, argument="items: each")
 
 
 def _answer(item: model_pb2.OutputItem) -> Answer:

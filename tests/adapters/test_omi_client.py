@@ -162,6 +162,30 @@ def test_an_input_that_json_cannot_hold_is_refused_by_name(
         list(client.stream([bad]))
 
 
+@pytest.mark.parametrize(
+    ("method", "argument", "said"),
+    [
+        ("run", {"values": [1, 2]}, "items: expected a list of mappings .*, got one mapping"),
+        ("run", [[1, 2]], "items: each expected a mapping from names to values, got list"),
+        ("run", "values", "items: each expected a mapping from names to values, got str"),
+        ("predict", [{"values": [1, 2]}], "inputs: expected a mapping .*, got list"),
+        ("stream", {"values": [1, 2]}, "items: expected a list of mappings .*, got one mapping"),
+        ("stream", ["values"], "items: each expected a mapping from names to values, got str"),
+    ],
+)
+def test_what_is_no_item_is_refused(
+    method: str, argument: Any, said: str, serve: Serve, connect: Any
+) -> None:
+    client = connect(serve("Total", "omi").address)
+    with pytest.raises(TypeError, match=said):
+        list(getattr(client, method)(argument))
+
+
+def test_items_may_come_from_an_iterator(serve: Serve, connect: Any) -> None:
+    answers = connect(serve("Total", "omi").address).run({"values": [n, 1]} for n in range(3))
+    assert [answer.result for answer in answers] == [1, 2, 3]
+
+
 def test_an_item_that_cannot_be_sent_ends_a_stream_after_the_answers_before_it(
     serve: Serve,
 ) -> None:
