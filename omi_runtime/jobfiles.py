@@ -21,6 +21,7 @@ from omi_runtime.card import RESULTS_FILE
 from omi_runtime.drafts import Draft
 from omi_runtime.errors import InvalidRequest, OMIError
 from omi_runtime.folders import Folder, Roots
+from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
 from omi_runtime.signature import Bytes, Field, Signature
 
@@ -60,6 +61,11 @@ class JobFiles:
         self._roots = roots
         self._admit = admit
         self._inputs = [(field, codec.file_names(field)) for field in signature.inputs]
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the files that an answer has."""
+        return self._codec.output_files
 
     def read(self, job: Job) -> Row:
         """Make the output folder, if it is missing; then read the values of one item.
@@ -152,6 +158,27 @@ class JobFiles:
         if failure is not None:
             raise failure
         return None
+
+
+def job_files(handler: ModelHandler, roots: Roots, *, enforce_card: bool) -> JobFiles:
+    """The files of jobs for a model that has loaded.
+
+    Args:
+        handler: of the model.
+        roots: where jobs may read and write.
+        enforce_card: hold input files to the model's card.
+
+    Raises:
+        ModelNotReady: it has not loaded.
+    """
+    signature, admit = handler.signature, None
+    if enforce_card and handler.card is not None:
+        # Imported here, for it brings pydantic and yaml.
+        from omi_runtime.cardlimits import CardLimits  # noqa: PLC0415
+
+        admit = CardLimits(handler.card, signature)
+    codec = ItemCodec(signature, handler.name, handler.settings.nan)
+    return JobFiles(signature, codec, roots, admit)
 
 
 def make_output(job: Job, roots: Roots) -> None:

@@ -8,16 +8,16 @@ from typing import ClassVar
 
 import orjson
 
-from omi_modzy.settings import ModzySettings
 from omi_runtime import environment
 from omi_runtime.adapter import Mount, Port, Probes
 from omi_runtime.environment import SettingsGroup
+from omi_runtime.jobsettings import JobSettings
 
 
 class ModzyAdapter:
     """`INTERFACE=modzy`, with `PROTOCOL` unset or `v1`."""
 
-    settings_group: ClassVar[type[SettingsGroup] | None] = ModzySettings
+    settings_group: ClassVar[type[SettingsGroup] | None] = JobSettings
     protocols: ClassVar[frozenset[str]] = frozenset({"v1"})
     default_port: ClassVar[int] = 8080
     port_variables: ClassVar[tuple[str, ...]] = ("PSC_MODEL_PORT", "HTTP_PORT")
@@ -35,7 +35,7 @@ class ModzyAdapter:
         from omi_runtime.transport.http_server import HTTPServer  # noqa: PLC0415
 
         settings = mount.settings
-        own = environment.read(ModzySettings, mount.environ)
+        own = environment.read(JobSettings, mount.environ)
         app = make_app(mount.handler, mount.interface, own)
         self._mount = mount
         self._server = HTTPServer(app, settings.host, mount.port)

@@ -7,13 +7,11 @@ from typing import Final
 
 from omi_modzy.errors import answer, error_response
 from omi_modzy.job import read_job
-from omi_modzy.settings import ModzySettings
 from omi_runtime.errors import NotOffered
 from omi_runtime.folders import Roots
 from omi_runtime.handler import ModelHandler
-from omi_runtime.items import ItemCodec
-from omi_runtime.jobfiles import Admit, JobFiles, make_output
-from omi_runtime.signature import Signature
+from omi_runtime.jobfiles import JobFiles, job_files, make_output
+from omi_runtime.jobsettings import JobSettings
 from omi_runtime.threads import Threads
 from omi_runtime.transport.http import (
     Dispatcher,
@@ -27,7 +25,7 @@ from omi_runtime.transport.http import (
 )
 
 
-def make_app(handler: ModelHandler, interface: str, settings: ModzySettings) -> Dispatcher:
+def make_app(handler: ModelHandler, interface: str, settings: JobSettings) -> Dispatcher:
     """All routes around the handler.
 
     Args:
@@ -55,7 +53,7 @@ def make_app(handler: ModelHandler, interface: str, settings: ModzySettings) -> 
 class ModzyRoutes:
     """Answers the three routes through the handler."""
 
-    def __init__(self, handler: ModelHandler, settings: ModzySettings) -> None:
+    def __init__(self, handler: ModelHandler, settings: JobSettings) -> None:
         self._handler = handler
         self._settings = settings
         self._roots = Roots(settings.data_roots)
@@ -92,17 +90,9 @@ class ModzyRoutes:
         """Raises ModelNotReady if the load failed again."""
         signature = self._handler.signature
         if self._files is None or self._files.signature is not signature:  # loaded again
-            codec = ItemCodec(signature, self._handler.name, self._handler.settings.nan)
-            self._files = JobFiles(signature, codec, self._roots, self._limits(signature))
+            enforced = self._settings.enforce_card
+            self._files = job_files(self._handler, self._roots, enforce_card=enforced)
         return self._files
-
-    def _limits(self, signature: Signature) -> Admit | None:
-        if not self._settings.enforce_card or self._handler.card is None:
-            return None
-        # Imported here, for it brings pydantic and yaml.
-        from omi_modzy.limits import CardLimits  # noqa: PLC0415
-
-        return CardLimits(self._handler.card, signature)
 
 
 class _NotRouted:

@@ -12,12 +12,13 @@ from typing import Final
 
 import click
 
-from omi_runtime.cli.loaded import MODEL_HELP, with_model
-from omi_runtime.errors import OMIError
+from omi_runtime import environment
+from omi_runtime.cli.loaded import MODEL_HELP, fail, with_model
+from omi_runtime.errors import OMIError, SettingsError
 from omi_runtime.folders import Roots
 from omi_runtime.handler import ModelHandler
-from omi_runtime.items import ItemCodec
-from omi_runtime.jobfiles import Job, JobFiles
+from omi_runtime.jobfiles import Job, JobFiles, job_files
+from omi_runtime.jobsettings import JobSettings
 from omi_runtime.request import RequestContext
 from omi_runtime.runner import Wanted
 from omi_runtime.threads import FILE_THREADS, Threads
@@ -52,18 +53,24 @@ def run_command(
     The input folder holds a file for each input, the output folder gets results.json and a file
     for each Bytes output. With --each every subfolder of the input is such a job, and its answer is
     in the subfolder of that name in the output. Run again, it goes on where it stopped.
+    OMI_DATA_ROOTS and OMI_ENFORCE_CARD hold for it too.
     """
+    try:
+        settings = environment.read(JobSettings)
+    except SettingsError as invalid:
+        fail(invalid)
 
     async def run(handler: ModelHandler) -> Outcome:
-        codec = ItemCodec(handler.signature, handler.name, handler.settings.nan)
+        roots = Roots(settings.data_roots)
+        files = job_files(handler, roots, enforce_card=settings.enforce_card)
         jobs = [Job(str(source), str(target))]
         done = 0
         if each:
             found = list(_jobs_in(source, target))
-            jobs = [job for job in found if again or not _is_done(job, codec)]
+            jobs = [job for job in found if again or not _is_done(job, files)]
             done = len(found) - len(jobs)
         with _progress(len(jobs), shown=each) as advance:
-            batch = _Batch(handler, codec, Wanted(explain, drift), advance)
+            batch = _Batch(handler, files, Wanted(explain, drift), advance)
             return Outcome(done, len(jobs), await batch.run(jobs))
 
     outcome = with_model(model, run)
@@ -97,14 +104,13 @@ class _Batch:
     """Runs many jobs, as many at once as fill the model's batches."""
 
     handler: ModelHandler
-    codec: ItemCodec
+    files: JobFiles
     wanted: Wanted
     advance: Callable[[int], None]
     failures: list[tuple[Job, OMIError]] = field(default_factory=list)
 
     async def run(self, jobs: list[Job]) -> list[tuple[Job, OMIError]]:
         """Run them all; returns those that failed, in order."""
-        self._files = JobFiles(self.handler.signature, self.codec, Roots())
         self._threads = Threads()
         waiting = iter(jobs)
         async with asyncio.TaskGroup() as group:
@@ -123,11 +129,11 @@ class _Batch:
     async def _work(self, waiting: Iterator[Job]) -> None:
         for job in waiting:
             try:
-                row = await self._threads.run(self._files.read, job)
+                row = await self._threads.run(self.files.read, job)
                 # Nobody waits for an answer in time.
                 request = RequestContext("run", job.input)
                 result = await self.handler.infer_rows([row], self.wanted, request)
-                await self._threads.run_steps(self._files.write, job, result)
+                await self._threads.run_steps(self.files.write, job, result)
             except OMIError as error:
                 self.failures.append((job, error))
             self.advance(1)
@@ -144,8 +150,8 @@ def _is_same(folder: Path, other: Path) -> bool:
     return other.exists() and folder.samefile(other)
 
 
-def _is_done(job: Job, codec: ItemCodec) -> bool:
-    return all(Path(job.output, name).is_file() for name in codec.output_files)
+def _is_done(job: Job, files: JobFiles) -> bool:
+    return all(Path(job.output, name).is_file() for name in files.outputs)
 
 
 @contextmanager

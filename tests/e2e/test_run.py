@@ -47,9 +47,9 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def omi_run(place: Path, *options: str) -> Finished:
+def omi_run(place: Path, *options: str, **settings: str) -> Finished:
     folders = ["--input", str(place / "in"), "--output", str(place / "out")]
-    return run(OMI, "run", str(place / "model"), *folders, *options)
+    return run(OMI, "run", str(place / "model"), *folders, *options, **settings)
 
 
 def put(place: Path, name: str, *values: float) -> None:
@@ -137,6 +137,53 @@ def test_the_output_may_lie_in_the_input(place: Path) -> None:
 def test_nothing_to_do(place: Path) -> None:
     done = omi_run(place, "--each")
     assert (done.code, done.err) == (0, "omi: 0 done\n")
+
+
+def test_the_roots_hold_for_it_too(place: Path) -> None:
+    put(place, "a", 1, 2)
+    put(place / "elsewhere", "b", 3, 4)
+    (place / "in" / "b").symlink_to(place / "elsewhere" / "in" / "b")
+    (place / "out").mkdir()
+    (place / "out" / "c").symlink_to(place / "elsewhere")
+    put(place, "c", 5, 6)
+    done = omi_run(place, "--each", OMI_DATA_ROOTS=f"{place / 'in'}:{place / 'out'}")
+    assert done.code == 1
+    b, c, end = done.err.splitlines()
+    outside = f"it is {str(place / 'elsewhere' / 'in' / 'b')!r}, outside of OMI_DATA_ROOTS"
+    assert b.startswith(f"omi: {place / 'in' / 'b'}: input")
+    assert outside in b
+    assert c.startswith(f"omi: {place / 'in' / 'c'}: output {str(place / 'out' / 'c')!r} cannot be")
+    assert end == "omi: 1 done, 2 failed"
+    assert result(place, "a")["result"] == {"total": 3}
+    assert [path.name for path in (place / "elsewhere").iterdir()] == ["in"]
+
+
+def test_roots_that_are_none_are_told_before_the_load(place: Path) -> None:
+    done = omi_run(place, OMI_DATA_ROOTS="data")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("omi: OMI_DATA_ROOTS='data' is not valid: expected absolute paths")
+
+
+def test_the_card_holds_for_it_too(place: Path) -> None:
+    (place / "model" / "model.yaml").write_text(
+        "specification: '0.4'\n"
+        "inputs: {values.json: {acceptedMediaTypes: [application/json], maxSize: 10}}\n"
+    )
+    put(place, "a", 1, 2)
+    put(place, "b", 100000, 200000)
+    (place / "in" / "c").mkdir()
+    (place / "in" / "c" / "values.csv").write_text("1,2")
+    done = omi_run(place, "--each", OMI_ENFORCE_CARD="on")
+    b, c = (place / "in" / name for name in "bc")
+    too_large = "'values.json' has 16 bytes, more than the 10 that the model's card allows"
+    of_another_type = "'values.csv' is text/csv; the model's card accepts application/json"
+    assert done.code == 1
+    assert done.err.splitlines() == [
+        f"omi: {b}: values: {too_large}",
+        f"omi: {c}: values: {of_another_type}",
+        "omi: 1 done, 2 failed",
+    ]
+    assert omi_run(place, "--each").err == "omi: 2 done, 1 done before\n"
 
 
 def test_an_input_folder_that_is_not_there(place: Path) -> None:

@@ -1,4 +1,4 @@
-"""The environment variables of the Modzy interface."""
+"""The environment variables of jobs of files: of the Modzy interface's `/run`, and of `omi run`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def _folders(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ModzySettings:
-    """What belongs to this wire alone."""
+class JobSettings:
+    """Where jobs may read and write, and what; whoever runs jobs reads them."""
 
     data_roots: tuple[str, ...] = setting(
         "OMI_DATA_ROOTS",
         (),
         _folders,
         "absolute paths, separated by colons",
-        "The folders in which /run reads and writes, separated by colons.",
+        "The folders in which /run and `omi run` read and write, separated by colons.",
         default_text="anywhere",
     )
     enforce_card: bool = setting(
@@ -32,7 +32,7 @@ class ModzySettings:
         False,
         parse_switch,
         SWITCH,
-        "Whether /run refuses input files that are larger, or of another media type, than the "
-        "model's card says.",
+        "Whether /run and `omi run` refuse input files that are larger, or of another media type, "
+        "than the model's card says.",
         default_text="off",
     )
