@@ -125,7 +125,8 @@ def read_request(
         signature: of the model.
         tensors: the inputs.
         request_id: None if there is none.
-        outputs: the names asked for; none is all.
+        outputs: the names asked for; none is all. `explain` and `detect_drift` may be among them
+            where the parameters ask for these.
         parameters: of the request; of them `explain` and `detect_drift` are read here.
 
     Raises:
@@ -148,30 +149,31 @@ def read_request(
     n = next(iter(sizes.values()), 0)
     if not sizes and signature.required_names:
         raise InvalidInput(f"inputs: expected {', '.join(signature.input_names)}")
-    if outputs:
-        _check_outputs(outputs, signature)
     wanted = _read_wanted(parameters) if parameters else NOTHING_MORE
+    if outputs:
+        _check_outputs(outputs, signature, wanted)
     return InferRequest(request_id, Batch(columns, n), kinds != {False}, outputs or None, wanted)
 
 
 def write_outputs(
     request: InferRequest, result: Result, signature: Signature, model: str
 ) -> list[OutputTensor]:
-    """The outputs asked for, or all; then explanation and drift, if asked for.
+    """The outputs asked for, or all; then explanation and drift that are not named among them.
 
     Raises:
         OMIError: an item failed, or an output is no tensor; names it.
     """
     result.raise_error()
     fields = {field.name: field for field in signature.outputs}
-    wanted = fields if request.outputs is None else request.outputs
+    names = fields if request.outputs is None else request.outputs
+    extra = {} if request.wanted is NOTHING_MORE else _extra_outputs(request, result)
     outputs = [
         write_tensor(model, fields[name], result.columns[name], batched=request.batched)
-        for name in wanted
+        if name in fields
+        else extra.pop(name)
+        for name in names
     ]
-    if request.wanted is not NOTHING_MORE:
-        outputs += _extra_outputs(request, result)
-    return outputs
+    return [*outputs, *extra.values()]
 
 
 def _tensor_metadata(field: Field, *, streaming: bool = False) -> dict[str, Any]:
@@ -184,8 +186,9 @@ def _tensor_metadata(field: Field, *, streaming: bool = False) -> dict[str, Any]
     }
 
 
-def _check_outputs(names: Sequence[str], signature: Signature) -> None:
-    known = [field.name for field in signature.outputs]
+def _check_outputs(names: Sequence[str], signature: Signature, wanted: Wanted) -> None:
+    asked = zip((EXPLAIN, DETECT_DRIFT), wanted, strict=True)
+    known = [field.name for field in signature.outputs] + [name for name, yes in asked if yes]
     for name in names:
         if name not in known:
             raise InvalidInput(f"unknown output {name!r}: this model gives {', '.join(known)}")
@@ -205,12 +208,12 @@ def _read_switch(parameters: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def _extra_outputs(request: InferRequest, result: Result) -> list[OutputTensor]:
+def _extra_outputs(request: InferRequest, result: Result) -> dict[str, OutputTensor]:
     """Explanation and drift as BYTES outputs of JSON text.
 
     A failed drift is null, for it never fails a prediction; a failed explanation is the error.
     """
-    outputs = []
+    outputs = {}
     for name, asked, values in (
         (EXPLAIN, request.wanted.explanation, result.explanation),
         (DETECT_DRIFT, request.wanted.drift, result.drift),
@@ -223,5 +226,5 @@ def _extra_outputs(request: InferRequest, result: Result) -> list[OutputTensor]:
             Result({}, result.n, failed).raise_error()
         texts = [b"null" if row in failed else value for row, value in enumerate(answers)]
         shape = [len(texts)] if request.batched else []
-        outputs.append(OutputTensor(name, "BYTES", shape, texts))
+        outputs[name] = OutputTensor(name, "BYTES", shape, texts)
     return outputs

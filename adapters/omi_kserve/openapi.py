@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from omi_kserve.convert_generate import TextFields
+from omi_kserve.convert_v2 import DETECT_DRIFT, EXPLAIN
 from omi_kserve.schemas import ModelSchemas, Schema, v1_example, v2_example
 from omi_kserve.served import card_of, extensions
 from omi_runtime.handler import ModelHandler
@@ -45,7 +46,9 @@ def complete(
         signature: of the model.
     """
     card = card_of(handler)
-    schemas = ModelSchemas(signature, handler.settings.nan)
+    offered = {EXPLAIN: handler.explains, DETECT_DRIFT: handler.detects_drift}
+    extra_outputs = [name for name, yes in offered.items() if yes]
+    schemas = ModelSchemas(signature, handler.settings.nan, extra_outputs)
     described = _Described(document["paths"])
     fields = TextFields.of(signature)
     v1, v2 = "/v1/models/{model}", "/v2/models/{model}"

@@ -47,14 +47,18 @@ class ModelSchemas:
     Args:
         signature: of the model.
         nan: what becomes of NaN in answers.
+        extra_outputs: of V2, what the request's parameters may ask for beside the model's own.
 
     Attributes:
         components: what they refer to, by name.
     """
 
-    def __init__(self, signature: Signature, nan: NanPolicy) -> None:
+    def __init__(
+        self, signature: Signature, nan: NanPolicy, extra_outputs: Sequence[str] = ()
+    ) -> None:
         self._signature = signature
         self._nan = nan
+        self._extra_outputs = extra_outputs
         self.components: dict[str, Schema] = {"Error": ERROR}
 
     def v1_request(self) -> Schema:
@@ -95,6 +99,7 @@ class ModelSchemas:
         """An infer request."""
         inputs = [_input_tensor(field) for field in self._signature.inputs]
         names = [field.name for field in self._signature.outputs]
+        names += [name for name in self._extra_outputs if name not in names]
         output = _object(
             {"name": {"enum": names}, "parameters": _PARAMETERS}, ["name"], others=True
         )

@@ -309,6 +309,17 @@ def test_explanation_and_drift_are_outputs_of_json(serve: Serve) -> None:
     ]
 
 
+def test_an_explanation_may_be_named_among_the_outputs(serve: Serve) -> None:
+    request = {"model_name": "total", "inputs": [pairs(1, 2)], "outputs": [Asked(name="explain")]}
+    asked = {"explain": Parameter(bool_param=True)}
+    (output,) = infer(serve("Total", "kserve"), **request, parameters=asked).outputs
+    assert output.name == "explain"
+    assert list(output.contents.bytes_contents) == [b'{"largest":2}']
+    code, details = refused(serve("Total", "kserve"), "ModelInfer", **request)
+    assert code is INVALID
+    assert details == "unknown output 'explain': this model gives total"
+
+
 def test_inputs_of_every_kind(serve: Serve) -> None:
     answer = infer(
         serve("Shop", "kserve"),

@@ -88,6 +88,17 @@ def test_the_models_own_values_are_described(serve: Serve) -> None:
     ] == [("prices", "FP64"), ("customer", "BYTES"), ("stamp", "BYTES")]
 
 
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [("Total", ["total", "explain", "detect_drift"]), ("Shop", ["sum", "receipt", "scan"])],
+)
+def test_the_outputs_that_may_be_asked_for_are_described(
+    model: str, names: list[str], serve: Serve
+) -> None:
+    output = schema(document(serve, model), INFER)["properties"]["outputs"]["items"]
+    assert output["properties"]["name"] == {"enum": names}
+
+
 def test_what_is_written_for_nan_is_described(serve: Serve) -> None:
     for policy, expected in (
         ("null", {"type": ["number", "null"]}),
