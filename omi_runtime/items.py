@@ -21,7 +21,7 @@ import orjson
 from omi_runtime import codecs, jsontext
 from omi_runtime.batch import Result, Row
 from omi_runtime.card import RESULTS_FILE
-from omi_runtime.errors import InferenceFailed, InvalidInput, OMIError, UnsupportedMediaType
+from omi_runtime.errors import InvalidInput, OMIError, UnsupportedMediaType
 from omi_runtime.signature import Bytes, Field, Signature
 
 ERROR_FILE: Final = "error"
@@ -118,16 +118,14 @@ class ItemCodec:
             answer: Any = result.columns[self._only.name][row]
             if self._only.as_declared is None:  # else they are numbers, and the encoder's own
                 answer = codecs.jsonable_item(self._only, answer)
+            outputs = {self._only.name: answer}
         else:
-            answer = {
+            outputs = {
                 field.name: codecs.jsonable_item(field, result.columns[field.name][row])
                 for field in self._results
-            } or None
-        try:
-            text = jsontext.dump_json(answer, self._nan)
-        except InferenceFailed as error:
-            names = ", ".join(repr(field.name) for field in self._results)
-            raise InferenceFailed(f"{self._model}: output {names} {error.message}") from None
+            }
+            answer = outputs or None
+        text = jsontext.dump_outputs(answer, outputs, self._model, self._nan)
         # Each part is encoded on its own: in one document with an absent explanation's null, every
         # result would have to be searched for the NaN that such a null might stand for.
         if result.explanation is None and result.drift is None:

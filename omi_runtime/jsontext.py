@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -56,6 +57,33 @@ def encode(value: Any, nan: NanPolicy = NanPolicy.ERROR) -> bytes:
         if replaced is not value:
             return orjson.dumps(replaced, default=_jsonable, option=_OPTIONS)
     return text
+
+
+def dump_outputs(answer: Any, outputs: Mapping[str, Any], model: str, nan: NanPolicy) -> bytes:
+    """`dump_json` of an answer that holds a model's outputs, and names the one at fault.
+
+    Args:
+        answer: what is encoded.
+        outputs: what it holds, by name.
+        model: its name, for the error.
+        nan: see `OMI_NAN`.
+
+    Raises:
+        InferenceFailed: JSON cannot hold the answer.
+    """
+    try:
+        return dump_json(answer, nan)
+    except InferenceFailed:
+        for name, value in outputs.items():
+            _check_output(name, value, model, nan)
+        raise
+
+
+def _check_output(name: str, value: Any, model: str, nan: NanPolicy) -> None:
+    try:
+        dump_json(value, nan)
+    except InferenceFailed as error:
+        raise InferenceFailed(f"{model}: output {name!r} {error.message}") from None
 
 
 def fragment(value: Any, nan: NanPolicy) -> orjson.Fragment:

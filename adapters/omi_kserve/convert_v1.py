@@ -13,7 +13,7 @@ from typing import Any
 from omi_kserve.convert_json import read_json
 from omi_runtime import casting, codecs, jsontext
 from omi_runtime.batch import Batch, Column, Result, Row
-from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest, OMIError
+from omi_runtime.errors import InvalidInput, InvalidRequest, OMIError
 from omi_runtime.nan import NanPolicy
 from omi_runtime.signature import Field, Json, Signature, Tensor, Text
 
@@ -73,11 +73,7 @@ def write_response(
     answer = {"predictions": predictions}
     if explanations:
         answer["explanations"] = _explanations(result)
-    try:
-        return jsontext.dump_json(answer, nan)
-    except InferenceFailed as error:
-        names = ", ".join(map(repr, columns))
-        raise InferenceFailed(f"{model}: output {names} {error.message}") from None
+    return jsontext.dump_outputs(answer, columns, model, nan)
 
 
 def _read_instances(content: Any, signature: Signature) -> list[Any]:

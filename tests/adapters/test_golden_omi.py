@@ -217,6 +217,11 @@ RUNS: dict[str, tuple[str, list[dict[str, bytes]], list[dict[str, bytes] | Faile
             Failed("decimals: output 'number' holds -Infinity, …OMI_NAN…"),
         ],
     ),
+    "of several outputs, the one that JSON cannot hold is named": (
+        "Shop",
+        [{"prices": b"[1e308, 1e308]", "customer": b"Ann"}],
+        [Failed("shop: output 'sum' holds Infinity, …OMI_NAN…")],
+    ),
     "strings that are no UTF-8 fail their own item": (
         "Names",
         [{"names": b'["abc"]'}, {"names": '["é"]'.encode()}],
