@@ -153,8 +153,7 @@ def file_matches(filename: str, field: Field) -> bool:
 
 
 def _with_manifest(card: ModelCard, manifest: Manifest) -> ModelCard:
-    description, features = manifest.description, manifest.features
-    resources = manifest.resources
+    description, resources = manifest.description, manifest.resources
     return replace(
         card,
         title=manifest.name or card.title,
@@ -180,7 +179,19 @@ def _with_manifest(card: ModelCard, manifest: Manifest) -> ModelCard:
         resources=Resources(resources.memory.size, resources.cpu.count, resources.gpu.count),
         timeout_status=manifest.timeout.status,
         timeout_run=manifest.timeout.run,
-        features=replace(card.features, **features.model_dump(exclude={"max_batch_size"})),
+        features=_features(card.features, manifest),
+    )
+
+
+def _features(of_class: Features, manifest: Manifest) -> Features:
+    """What 0.4 says under `features`, and 0.3, of type file, under `internal.features`."""
+    said, internal = manifest.features, manifest.internal.features
+    explainable = manifest.type == "file" and internal.explainable
+    return replace(
+        of_class,
+        **said.model_dump(exclude={"max_batch_size", "adversarial_defense"}),
+        adversarial_defense=said.adversarial_defense or internal.adversarial_defense,
+        explainable=of_class.explainable or explainable,
     )
 
 

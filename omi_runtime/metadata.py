@@ -149,10 +149,25 @@ class Features(_Section):
     explanation_format: str = ""
 
 
+class InternalFeatures(_Section):
+    """What specification 0.3 says of a model's abilities."""
+
+    explainable: bool = False
+    adversarial_defense: bool = False
+
+
+class Internal(_Section):
+    """The section of 0.3 that has no name for what it is about."""
+
+    ignored = frozenset({"recommended", "experimental", "available"})
+
+    features: InternalFeatures = InternalFeatures()
+
+
 class Manifest(_Section):
     """The whole file."""
 
-    ignored = frozenset({"releaseNotes", "filters", "metrics", "internal"})
+    ignored = frozenset({"releaseNotes", "filters", "metrics"})
 
     specification: Literal["0.3", "0.4"]
     type: Literal["file", "grpc"] = "grpc"
@@ -167,6 +182,7 @@ class Manifest(_Section):
     resources: Resources = Resources()
     timeout: Timeout = Timeout()
     features: Features = Features()
+    internal: Internal = Internal()
 
     _root: yaml.Node | None = PrivateAttr(default=None)
 

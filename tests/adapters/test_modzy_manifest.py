@@ -125,6 +125,13 @@ MANIFESTS = st.fixed_dictionaries(
             }
         ),
         "timeout": st.fixed_dictionaries({"status": SPAN, "run": SPAN}),
+        "internal": st.fixed_dictionaries(
+            {
+                "features": st.fixed_dictionaries(
+                    {"explainable": st.booleans(), "adversarialDefense": st.booleans()}
+                )
+            }
+        ),
         "features": st.fixed_dictionaries(
             {
                 "adversarialDefense": st.booleans(),
@@ -147,6 +154,19 @@ def test_a_file_that_was_read_is_written_so_that_it_reads_the_same(
     folder = tmp_path_factory.mktemp("model")
     card = card_of(folder, yaml.safe_dump(content, allow_unicode=True))
     assert card_of(folder, text_of(card)) == card
+
+
+def test_what_0_3_says_under_internal_is_read_and_written(tmp_path: Path) -> None:
+    said = {"features": {"explainable": True, "adversarialDefense": True}}
+    content = {"specification": "0.3", "type": "file", "internal": said}
+    card = card_of(tmp_path, yaml.safe_dump(content))
+    assert card.features.explainable
+    assert card.features.adversarial_defense
+    text = text_of(card)
+    written = yaml.safe_load(text)
+    assert written["internal"] == said
+    assert written["features"]["adversarialDefense"] is True
+    assert card_of(tmp_path, text) == card
 
 
 @pytest.mark.parametrize(("kind", "specification"), [("file", "0.3"), ("grpc", "0.4")])

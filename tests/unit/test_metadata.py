@@ -78,7 +78,8 @@ V03 = """
     resources: {memory: {size: 256M}, cpu: {count: 1}, gpu: {count: 0}}
     timeout: {status: 20s, run: 20s}
     internal:
-      features: {explainable: false}
+      recommended: false
+      features: {explainable: true, adversarialDefense: true}
 """
 
 
@@ -128,6 +129,7 @@ def test_every_field_of_0_4(write: Write, caplog: pytest.LogCaptureFixture) -> N
             "drift_format": "b",
             "explanation_format": "c",
         },
+        "internal": {"features": {"explainable": False, "adversarial_defense": False}},
     }
     assert not caplog.records
 
@@ -137,6 +139,8 @@ def test_a_file_of_0_3(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     assert (read.specification, read.type, read.version) == ("0.3", "file", "0.1.0")
     assert read.description.details == ""
     assert read.features.max_batch_size is None
+    assert read.internal.features.explainable
+    assert read.internal.features.adversarial_defense
     assert not caplog.records
 
 
