@@ -12,7 +12,7 @@ from omi_runtime.card import ModelCard
 from omi_runtime.engine import Engine
 from omi_runtime.errors import LoadError, ModelNotReady, SettingsError, StartupError
 from omi_runtime.lifecycle import Lifecycle, State
-from omi_runtime.loading import Loader, load_model
+from omi_runtime.loading import Loader, loader_for
 from omi_runtime.metrics import Metrics
 from omi_runtime.model import Model
 from omi_runtime.request import RequestContext, within
@@ -41,7 +41,7 @@ class ModelKeeper:
     Args:
         settings: the core's.
         lifecycle: the process's.
-        loader: where the model comes from.
+        loader: where the model comes from; by default `OMI_MODEL`, verified if the settings say so.
         metrics: where to count; by default nobody else counts there.
         tracer: makes the spans, if there are traces.
     """
@@ -50,7 +50,7 @@ class ModelKeeper:
         self,
         settings: Settings,
         lifecycle: Lifecycle,
-        loader: Loader = load_model,
+        loader: Loader | None = None,
         metrics: Metrics | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class ModelKeeper:
         self.tracer = tracer
         self.settings = settings
         self.lifecycle = lifecycle
-        self._load_model = loader
+        self._load_model = loader or loader_for(settings)
         self.card: ModelCard | None = None
         self.identity = ""  # the card's own, made once
         self._engine = Engine(

@@ -30,6 +30,7 @@ from omi_runtime.card import ModelCard, make_card
 from omi_runtime.errors import LoadError, SettingsError
 from omi_runtime.hints import read_signature
 from omi_runtime.model import Model
+from omi_runtime.settings import Settings
 from omi_runtime.signature import Signature
 from omi_runtime.validation import check_class, check_streaming
 
@@ -118,9 +119,9 @@ def verify(source: str) -> None:
     provenance.verify(directory, lock)
 
 
-def loader(*, verified: bool) -> Loader:
-    """What loads a model: `load_model`, after its files have been verified if that is wanted."""
-    return _load_verified if verified else load_model
+def loader_for(settings: Settings) -> Loader:
+    """What loads a model: `load_model`, and with `OMI_VERIFY` verifies its files before that."""
+    return _load_verified if settings.verify else load_model
 
 
 def _load_verified(

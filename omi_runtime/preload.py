@@ -24,7 +24,7 @@ from omi_runtime.card import ModelCard
 from omi_runtime.errors import InferenceFailed, LoadError, OMIError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
-from omi_runtime.loading import Loader, loader
+from omi_runtime.loading import Loader, loader_for
 from omi_runtime.model import Model
 from omi_runtime.request import RequestContext
 from omi_runtime.settings import Settings
@@ -45,7 +45,7 @@ def preload(settings: Settings) -> Loader:
     """
     cards: list[ModelCard] = []
     try:
-        load = loader(verified=settings.verify)
+        load = loader_for(settings)
         with _limited(settings, cards) as limit:
 
             def publish(card: ModelCard) -> None:

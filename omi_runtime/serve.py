@@ -15,7 +15,6 @@ from omi_runtime.adapter import Adapter, Choice, Mount, metrics_port
 from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle, State
-from omi_runtime.loading import loader
 from omi_runtime.metrics import Metrics
 from omi_runtime.provenance import Tampered
 from omi_runtime.settings import Settings
@@ -76,7 +75,7 @@ class Process:
     async def run(self) -> int:
         """Load, serve, wait for the stop event, drain; returns the exit code."""
         self._lifecycle = Lifecycle()
-        loads = (self._worker and self._worker.loader) or loader(verified=self._settings.verify)
+        loads = self._worker.loader if self._worker else None
         metrics = Metrics(self._worker.page) if self._worker else None
         tracer = tracing.start(self._environ, self._settings.model_name or "omi-runtime")
         self._handler = ModelHandler(self._settings, self._lifecycle, loads, metrics, tracer)

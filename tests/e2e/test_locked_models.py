@@ -163,6 +163,42 @@ def test_a_changed_file_ends_the_process_at_once(
     assert "imported" not in server.log
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("describe",),
+        ("predict", "--input", "text=Bern"),
+        ("run", "--input", "{job}", "--output", "{job}/out"),
+        ("manifest", "kserve", "--image", "entities:1.0.0"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_that_loads_the_model_verifies_it(
+    locked: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    job = tmp_path / "job"
+    job.mkdir()
+    (job / "text.txt").write_text("Bern")
+    ask = [OMI, *(word.format(job=job) for word in command)]
+    assert run(*ask, OMI_MODEL=str(locked), OMI_VERIFY="1").code == 0
+    with (locked / "model.py").open("a") as stream:
+        stream.write("print('imported')\n")
+    done = run(*ask, OMI_MODEL=str(locked), OMI_VERIFY="1")
+    assert (done.code, done.out) == (3, ""), str(done)
+    assert done.err == f"omi: {locked} is not as omi.lock.json has it: model.py was changed\n"
+    done = run(*ask, OMI_MODEL=str(locked))
+    assert (done.code, done.out.split()[0]) == (0, "imported"), str(done)
+
+
+def test_what_makes_the_lock_takes_the_files_as_they_are(locked: Path, tmp_path: Path) -> None:
+    before = identity(locked)
+    (locked / "weights").write_text("others")
+    built = run(OMI, "build", str(locked), "--output", str(tmp_path / "context"), OMI_VERIFY="1")
+    assert built.code == 0, str(built)
+    assert run(OMI, "lock", str(locked), OMI_VERIFY="1").code == 0
+    assert identity(locked) != before
+
+
 def test_a_verified_model_may_be_started_again(servers: Any, locked: Path) -> None:
     for _ in range(2):
         server = servers(INTERFACE="omi", OMI_MODEL=locked, OMI_VERIFY="1")
