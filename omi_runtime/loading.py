@@ -8,7 +8,8 @@
 What is none of these may be claimed by a flavor: an entry point in `omi_runtime.flavors` whose
 object takes the text of `OMI_MODEL` and returns a Model subclass, or None if it is not its kind. It
 imports nothing of the author's: that is for the subclass's `load`. The model's files lie where the
-subclass's `directory` says, else where the text does.
+subclass's `directory` says, else where the text does: `model_directory` is the one place that
+decides, for the lock, for what verifies it and for the model itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -74,19 +76,38 @@ def find_model(source: str) -> FoundModel:
         LoadError: the module raised while it was imported.
     """
     check_source(source)
+    directory = model_directory(source)
     flavored = _flavored(source)
     if flavored is not None:
-        own = flavored.__dict__.get("directory")
-        return FoundModel(flavored, Path(source) if own is None else own)
+        return FoundModel(flavored, directory)
     path, class_name = split_source(source)
-    if not path.exists():
+    if path.exists():
+        module = import_file(_file_of(path))
+    else:
         module_name, _, class_name = source.partition(":")
         module = _import_module(module_name)
-        file = Path(inspect.getfile(module)).resolve()
-    else:
-        file = (path / "model.py" if path.is_dir() else path).resolve()
-        module = import_file(file)
-    return FoundModel(_find_class(module, class_name, source), file.parent)
+    return FoundModel(_find_class(module, class_name, source), directory)
+
+
+def model_directory(source: str) -> Path:
+    """Where the files of a model lie, without importing anything of it.
+
+    Raises:
+        SettingsError: `source` names no model.
+    """
+    flavored = _flavored(source)
+    own = None if flavored is None else flavored.__dict__.get("directory")
+    if own is not None:
+        return Path(own)
+    path, _ = split_source(source)
+    if flavored is not None:
+        return path.parent if path.is_file() else Path(source)
+    if path.exists():
+        return _file_of(path).parent
+    spec = find_module(source.partition(":")[0])
+    if spec is None or spec.origin is None:
+        raise _not_a_model(source, "there is no such file or directory")
+    return Path(spec.origin).resolve().parent
 
 
 def read_card(source: str, served_name: str = "") -> tuple[FoundModel, ModelCard]:
@@ -107,12 +128,14 @@ def verify(source: str) -> None:
     Raises:
         LoadError: they differ, or the lock cannot be read.
     """
-    directory = _directory(source)
-    lock = None if directory is None else provenance.read_lock(directory)
-    if directory is None or lock is None:
+    check_source(source)
+    directory = model_directory(source)
+    lock = provenance.read_lock(directory)
+    if lock is None:
         logger.warning(
-            "OMI_VERIFY is on, and there is no %s beside the model: nothing is verified",
+            "OMI_VERIFY is on, and there is no %s in %s: nothing is verified",
             provenance.LOCK_FILE,
+            directory,
         )
         return
     sys.dont_write_bytecode = True  # the next start would find a file too many
@@ -181,12 +204,9 @@ def _card(found: FoundModel, signature: Signature | None, served_name: str) -> M
     return make_card(found.model_class, signature, manifest, served_name=served_name, digest=digest)
 
 
-def _directory(source: str) -> Path | None:
-    """Where the files of a model lie that is named by a path; None of an importable one."""
-    path, _ = split_source(source)
-    if path.is_dir():
-        return path
-    return path.parent if path.is_file() else None
+def _file_of(path: Path) -> Path:
+    """The file that defines a model of our own, named by itself or by its directory."""
+    return (path / "model.py" if path.is_dir() else path).resolve()
 
 
 def split_source(source: str) -> tuple[Path, str]:
@@ -209,10 +229,24 @@ def is_importable(source: str) -> bool:
         return False
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it, and the command has not
+    return find_module(module_name) is not None
+
+
+def find_module(name: str) -> ModuleSpec | None:
+    """Where a module is, or None if it is nowhere; unlike importlib's, without importing parents.
+
+    For what they hold is not verified yet.
+    """
+    first, *others = name.split(".")
     try:
-        return importlib.util.find_spec(module_name) is not None
+        spec = importlib.util.find_spec(first)
     except (ImportError, ValueError):
-        return False
+        return None
+    for other in others:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{other}", spec.submodule_search_locations)
+    return spec
 
 
 def _not_a_model(source: str, why: str) -> SettingsError:

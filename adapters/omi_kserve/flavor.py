@@ -7,12 +7,11 @@ light: only a file that mentions kserve is parsed, and what wraps the class is i
 from __future__ import annotations
 
 import ast
-import importlib.util
 from pathlib import Path
 from typing import Final
 
 from omi_runtime.errors import SettingsError
-from omi_runtime.loading import is_importable, split_source
+from omi_runtime.loading import find_module, is_importable, split_source
 from omi_runtime.model import Model
 
 _BASE: Final = "Model"
@@ -54,7 +53,7 @@ def _file(source: str) -> tuple[Path | None, str]:
     path, class_name = split_source(source)
     if not path.exists() and is_importable(source):
         module, _, class_name = source.partition(":")
-        spec = importlib.util.find_spec(module)
+        spec = find_module(module)
         path = Path(spec.origin or "") if spec is not None else path
     if path.is_dir():
         path /= "model.py"

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import os
 import stat
 import sys
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest, LoadError
-from omi_runtime.loading import import_file, is_importable, split_source
+from omi_runtime.loading import find_module, import_file, is_importable, split_source
 from omi_runtime.model import Model, kebab_case
 from omi_runtime.signature import Bytes, Field, Signature
 
@@ -55,7 +54,7 @@ def find(source: str) -> type[Model] | None:
         return None
     attributes = {
         "name": kebab_case(place.class_name),
-        "directory": _directory_of(place.file),
+        "directory": _directory_of(source, place.file),
         "place": place,
         "__doc__": None,
     }
@@ -145,7 +144,7 @@ def _files_of(source: str, path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if is_importable(source):
-        spec = importlib.util.find_spec(source.partition(":")[0])
+        spec = find_module(source.partition(":")[0])
         if spec is not None and spec.origin and spec.origin.endswith(".py"):
             return [Path(spec.origin)]
     return []
@@ -163,8 +162,11 @@ def _is_in_this_style(node: ast.ClassDef) -> bool:
     return bound >= _CLASS_ATTRIBUTES
 
 
-def _directory_of(file: Path) -> Path:
-    """Where model.yaml is: beside the file, or above it, as the template has it."""
+def _directory_of(source: str, file: Path) -> Path:
+    """The directory that is named; else where model.yaml is, beside the file or above it."""
+    path, _ = split_source(source)
+    if path.is_dir():
+        return path.resolve()
     folders = (file.parent, file.parent.parent)
     return next((folder for folder in folders if (folder / "model.yaml").is_file()), file.parent)
 

@@ -199,6 +199,54 @@ def test_what_makes_the_lock_takes_the_files_as_they_are(locked: Path, tmp_path:
     assert identity(locked) != before
 
 
+TEMPLATE = """
+class Reverse:
+    input_filenames = ["input.txt"]
+    output_filenames = ["results.json"]
+    def run(self, source, target):
+        with open(source) as given, open(target, "w") as answer:
+            answer.write('"' + given.read()[::-1] + '"')
+"""
+
+
+def test_a_model_of_modzys_template_is_locked_as_a_whole(servers: Any, tmp_path: Path) -> None:
+    """Its class is a folder deeper, its other files are not; and it has no model.yaml."""
+    folder = tmp_path / "reverse"
+    (folder / "model_lib").mkdir(parents=True)
+    (folder / "model_lib" / "model.py").write_text(TEMPLATE)
+    (folder / "weights.txt").write_text("1 2 3")
+    built = run(OMI, "build", str(folder), "--output", str(tmp_path / "context"))
+    locked = run(OMI, "lock", str(folder))
+    assert locked.code == 0, str(locked)
+    assert set(lock_of(folder)["files"]) == {"model_lib/model.py", "weights.txt"}
+    digest = lock_of(folder)["model"]["digest"]
+    assert locked.out.strip() == f"reverse:0.0.0@{digest}"
+    assert digest.replace(":", "-") in built.out, "the identity that omi build tells"
+    asked = {"OMI_MODEL": str(folder), "OMI_VERIFY": "1"}
+    assert run(OMI, "predict", "--input", "input.txt=abc", **asked).out == '"cba"\n'
+    (folder / "weights.txt").write_text("4 5 6")
+    server = servers(INTERFACE="modzy", **asked)
+    assert server.wait() == 3
+    assert f"{folder} is not as omi.lock.json has it: weights.txt was changed" in server.log
+
+
+def test_a_model_named_as_a_module_is_verified_before_its_package_is_imported(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "flowers"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(EXAMPLES / "entities" / "model.py", package / "model.py")
+    asked = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "OMI_VERIFY": "1"}
+    name = "flowers.model:Entities"
+    assert run(OMI, "lock", name, **asked).code == 0
+    assert run(OMI, "describe", name, **asked).code == 0
+    (package / "__init__.py").write_text("print('imported')\n")
+    done = run(OMI, "describe", name, **asked)
+    assert (done.code, done.out) == (3, ""), str(done)
+    assert done.err == f"omi: {package} is not as omi.lock.json has it: __init__.py was changed\n"
+
+
 def test_a_verified_model_may_be_started_again(servers: Any, locked: Path) -> None:
     for _ in range(2):
         server = servers(INTERFACE="omi", OMI_MODEL=locked, OMI_VERIFY="1")
