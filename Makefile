@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= docs/examples/iris
 
-.PHONY: help install install-dev serve test fuzz interop soak check bench bench-quick format protos clean
+.PHONY: help install install-dev serve test fuzz interop deviations soak check bench bench-quick format protos clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test: install-dev ## Run the whole test suite
 
 interop: install-dev ## Make virtual environments of others' software and run the tests with them
 	INTEROP=make $(BIN)/pytest -n 2 --dist loadfile tests/interop
+
+deviations: install-dev ## Ask KServe's server and ours, and write the table of what differs into its page
+	INTEROP=make DEVIATIONS=write $(BIN)/pytest -q tests/interop/test_deviations_observed.py
 
 fuzz: install-dev ## Send 10,000 malformed bodies to each interface; SEED repeats a run
 	FUZZ_BODIES=$${FUZZ_BODIES:-10000} $(BIN)/pytest -n 2 --hypothesis-seed=$${SEED:-0} tests/adapters/test_malformed*.py

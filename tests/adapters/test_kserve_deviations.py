@@ -9,7 +9,7 @@ from golden_files import read
 
 def test_the_page_shows_the_table() -> None:
     shown = on_page(PAGE.read_text(encoding="utf-8"))
-    assert shown == table(), "python tests/adapters/deviations.py writes it"
+    assert shown == table(), "make deviations writes it"
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_the_page_shows_the_table() -> None:
 def test_every_row_is_shown_by_what_it_names(shown: str) -> None:
     path, _, function = shown.partition("::")
     if function:
-        tree = ast.parse((HERE.parent / path).read_text(encoding="utf-8"))
+        tree = ast.parse((HERE / path).read_text(encoding="utf-8"))
         assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     else:
         name, _, title = shown.partition(": ")
