@@ -28,6 +28,9 @@ FAREWELL_SECONDS: Final = 5.0
 """How long a client that is refused may go on sending. A connection that is closed before is reset,
 and the reset may overtake the answer."""
 
+PARTING_SECONDS: Final = 1.0
+"""How long a client on whose connection nothing is asked may take to close it, when we stop."""
+
 
 class HTTPProtocol(HTTPReader):
     """Has exchanges answered one after the other, and says why one is refused.
@@ -114,8 +117,15 @@ class HTTPProtocol(HTTPReader):
 
     def shutdown(self) -> None:
         """The server stops: close if nothing is under way, else with the answer."""
-        if not self.busy:
-            self.transport.close()
+        if self.busy:
+            return
+        self.transport.close()
+        if self._idle is not None:
+            self._idle.cancel()
+        # TLS waits for the client's farewell, and an idle client does not even read ours. Who has
+        # just been answered may still be reading that.
+        when = max(self._loop.time() + PARTING_SECONDS, self._idle_since + FAREWELL_SECONDS)
+        self._idle = self._loop.call_at(when, self.transport.abort)
 
     def cut_off(self) -> None:
         """The time to stop is over: end what is under way."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import grpc
 import pytest
 import trustme
 from clients import MODELS, Spec, until
-from clients.process import OMI, run
+from clients.process import OMI, run, slowness
 from omi_grpc._pb import model_pb2 as pb
 
 from omi_runtime.transport._pb import health_pb2
@@ -146,6 +148,22 @@ def test_both_transports_speak_tls_and_nothing_else(serve: Any, files: Files) ->
     server.signal()
     assert server.wait() == 0
     assert "Traceback" not in server.log
+
+
+def test_clients_that_are_idle_do_not_hold_up_a_stop(serve: Any, files: Files) -> None:
+    """They do not even read the farewell that TLS has."""
+    server = serve(**files.settings)
+    context = ssl.create_default_context(cafile=str(files.ca))
+    with ExitStack() as clients:
+        for interface, alpn in {"kserve": "http/1.1", "omi": "h2"}.items():
+            context.set_alpn_protocols([alpn])
+            plain = socket.create_connection(("127.0.0.1", server.port(interface)), 30)
+            secure = context.wrap_socket(plain, server_hostname="localhost")
+            clients.enter_context(secure)
+        began = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        assert time.monotonic() - began < 10 * slowness(), "the grace is 30 s"
 
 
 def test_a_renewed_certificate_is_shown_to_the_next_client(serve: Any, files: Files) -> None:
