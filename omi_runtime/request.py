@@ -60,7 +60,7 @@ class RequestContext:
     ) -> None:
         self.interface = interface
         self.method = method
-        self._id = request_id and _fit_for_a_line(request_id)
+        self._id = request_id and fit_for_a_line(request_id)
         self.traceparent = traceparent
         self.started = time.monotonic()
         self.deadline = self.started + seconds
@@ -160,8 +160,8 @@ _COUNTER: Final = itertools.count(1)
 _prefix = os.urandom(6).hex()
 
 
-def _fit_for_a_line(text: str) -> str:
-    """What of a caller's id may stand in a log line and a header: it could be anything."""
+def fit_for_a_line(text: str) -> str:
+    """What of a caller's text may stand in a log line and a header: it could be anything."""
     if len(text) <= LONGEST_ID and text.isascii() and text.isprintable():
         return text.strip()
     return "".join(c for c in text if c.isascii() and c.isprintable())[:LONGEST_ID].strip()

@@ -285,7 +285,7 @@ class Settings:
         False,
         parse_switch,
         SWITCH,
-        "Whether every request is logged, those that ask for health apart.",
+        "Whether every request is logged, those that ask for health, metrics or a page apart.",
         default_text="off",
     )
 

@@ -15,7 +15,7 @@ from omi_kserve.rest_v2 import V2Routes
 from omi_kserve.served import card_of
 from omi_kserve.settings import KServeSettings
 from omi_runtime.handler import ModelHandler
-from omi_runtime.transport.http import Dispatcher, Receive, Route, Scope, Send
+from omi_runtime.transport.http import OTHER, Dispatcher, Receive, Route, Scope, Send
 
 Routes = dict[str, dict[str, Route]]
 
@@ -64,7 +64,8 @@ class _Fallback:
 
 
 def _routes(handler: ModelHandler, settings: KServeSettings) -> Routes:
-    return info_routes(handler) | _infer_routes(handler, settings)
+    pages = {path: {"GET": Route(OTHER, None, probe=True)} for path in ("/docs", "/openapi.json")}
+    return info_routes(handler) | _infer_routes(handler, settings) | pages
 
 
 def _infer_routes(handler: ModelHandler, settings: KServeSettings) -> Routes:

@@ -101,10 +101,8 @@ class InferenceServicer:
                 "ServerLive": Method(self.server_live, pb.ServerLiveRequest, probe=True),
                 "ServerReady": Method(self.server_ready, pb.ServerReadyRequest, probe=True),
                 "ModelReady": Method(self.model_ready, pb.ModelReadyRequest, probe=True),
-                "ServerMetadata": Method(
-                    self.server_metadata, pb.ServerMetadataRequest, probe=True
-                ),
-                "ModelMetadata": Method(self.model_metadata, pb.ModelMetadataRequest, probe=True),
+                "ServerMetadata": Method(self.server_metadata, pb.ServerMetadataRequest),
+                "ModelMetadata": Method(self.model_metadata, pb.ModelMetadataRequest),
                 "ModelInfer": Method(
                     self.model_infer,
                     pb.ModelInferRequest,

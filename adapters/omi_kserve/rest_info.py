@@ -67,21 +67,24 @@ def model_ready(handler: ModelHandler) -> Told:
 def info_routes(handler: ModelHandler) -> dict[str, dict[str, Route]]:
     """The routes of the one model, with and without its version in the path."""
     model, version = f"/v2/models/{handler.name}", card_of(handler).version
-    told = {
+    health = {
         "/": ("alive", alive),
-        "/v1/models": ("v1.models", models),
         f"/v1/models/{handler.name}": ("v1.ready", v1_ready),
-        "/v2": ("v2.server", server_metadata),
-        "/v2/": ("v2.server", server_metadata),
         "/v2/health/live": ("v2.live", live),
         "/v2/health/ready": ("v2.ready", ready),
+    }
+    about = {
+        "/v1/models": ("v1.models", models),
+        "/v2": ("v2.server", server_metadata),
+        "/v2/": ("v2.server", server_metadata),
         "/v2/models": ("v2.models", models),
     }
     for path in (model, f"{model}/versions/{version}") if version else (model,):
-        told[path] = ("v2.metadata", metadata)
-        told[f"{path}/ready"] = ("v2.model_ready", model_ready)
+        about[path] = ("v2.metadata", metadata)
+        health[f"{path}/ready"] = ("v2.model_ready", model_ready)
     return {
-        path: {"GET": Route(name, _answer(tell, handler), probe=True)}
+        path: {"GET": Route(name, _answer(tell, handler), probe=told is health)}
+        for told in (health, about)
         for path, (name, tell) in told.items()
     }
 

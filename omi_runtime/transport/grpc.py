@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from omi_runtime import tls
 from omi_runtime.adapter import Port
+from omi_runtime.endpoint import Endpoint
+from omi_runtime.errors import ErrorCode
 from omi_runtime.handler import ModelHandler
+from omi_runtime.request import fit_for_a_line
 from omi_runtime.transport import grpc_stream, health, reflection
 from omi_runtime.transport.calls import Calls, Service
 from omi_runtime.transport.grpc_head import Head, percent_encoded, read_head
@@ -24,6 +28,8 @@ from omi_runtime.transport.status import Status
 
 _CLOSING_SECONDS: Final = 0.5
 """How long clients may take, after the grace period, to read what they were sent last."""
+_OTHER: Final = "other"
+"""What is asked of no method, as metrics name it."""
 
 
 class GRPCServer:
@@ -46,7 +52,9 @@ class GRPCServer:
         port: Port,
     ) -> None:
         names = [service.name for service in services]
-        self._lifecycle = handler.lifecycle
+        self._handler = handler
+        self._interface = interface
+        self._elsewhere = Endpoint(handler, interface, _OTHER)
         self._settings = handler.settings
         self._host = host
         self._port = port
@@ -100,7 +108,7 @@ class GRPCServer:
 
     def _cut_off(self, stream: Stream) -> None:
         if isinstance(stream, GRPCStream):
-            self._lifecycle.cut_off |= not stream.is_probe
+            self._handler.lifecycle.cut_off |= not stream.is_probe
             stream.fail(Status.UNAVAILABLE, "the server has stopped: try another")
             stream.cancel()
 
@@ -119,6 +127,7 @@ class GRPCServer:
             stream = GRPCStream(connection, stream_id, head, method, self._settings, ended=ended)
             stream.begin()
             return stream
+        contextvars.copy_context().run(self._note_other, head)
         if head.problem:
             return grpc_stream.refuse(connection, stream_id, ended=ended)
         if not head.is_grpc:
@@ -126,6 +135,15 @@ class GRPCServer:
         else:
             block = grpc_stream.HEADERS + _unknown(head.path)
         return grpc_stream.turn_away(connection, stream_id, block, ended=ended)
+
+    def _note_other(self, head: Head) -> None:
+        """Count a call that is none of a method, and give it its line in the log."""
+        request = self._handler.begin(self._interface, _OTHER, request_id=head.request_id)
+        self._elsewhere.begin(request)
+        request.method = fit_for_a_line(head.path.removeprefix("/"))
+        well_formed = head.is_grpc and not head.problem
+        request.code = ErrorCode.NOT_OFFERED if well_formed else ErrorCode.INVALID_REQUEST
+        self._elsewhere.end(request)
 
     def connected(self, connection: Connection[Head]) -> None:
         """A client has come; it has to go before the server has stopped."""

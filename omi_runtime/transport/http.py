@@ -21,7 +21,7 @@ from omi_runtime.errors import OMIError
 from omi_runtime.exposition import scrape
 from omi_runtime.handler import ModelHandler
 from omi_runtime.memory import overloaded
-from omi_runtime.request import RequestContext
+from omi_runtime.request import RequestContext, fit_for_a_line
 from omi_runtime.transport import encodings
 from omi_runtime.transport.asgi import (
     ASGIApp,
@@ -77,13 +77,17 @@ class Route(NamedTuple):
 
     Attributes:
         name: what is asked, in the interface's own words, such as `v2.infer`.
-        answer: gives the response, or raises.
-        probe: it only asks how the server is, so that the log has no line of it.
+        answer: gives the response, or raises; None leaves it to the fallback.
+        probe: it only asks how the server is, or for a page, so that the log has no line of it.
     """
 
     name: str
-    answer: Answer
+    answer: Answer | None
     probe: bool = False
+
+
+OTHER: Final = "other"
+"""What is asked of the fallback, as metrics name it."""
 
 
 class _Place(NamedTuple):
@@ -119,7 +123,7 @@ class Dispatcher:
         self.on_error = on_error
         self._settings = handler.settings
         self._interface = interface
-        self._elsewhere = _Place("other", None, Endpoint(handler, interface, "other", probe=True))
+        self._elsewhere = self._place(Route(OTHER, None))
         self._fallback = fallback
         self._places: dict[bytes, dict[bytes, _Place]] = {}
         self.mount(routes)
@@ -207,6 +211,8 @@ class Dispatcher:
         """What is no work for the model: metadata, probes, what is not there."""
         own = (b"x-request-id", context.id.encode())
         request = ASGIRequest(exchange, own, self._settings)
+        asked = exchange.method + b" " + exchange.target.partition(b"?")[0]
+        context.method = fit_for_a_line(asked.decode("latin-1"))
         try:
             await request.answered_by(self._fallback)
             if not exchange.answered and not exchange.gone:

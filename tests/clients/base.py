@@ -142,6 +142,18 @@ class Client(ABC):
         raise NotImplementedError(f"{self.wire} has no word for it")
 
     @abstractmethod
+    def lost(self) -> int:
+        """Ask for what the interface does not have; returns in how many requests."""
+
+    def look(self) -> int:
+        """Look at the pages that there are, and at the metrics; returns at how many."""
+        return 0
+
+    def metadata(self) -> bool:
+        """Ask what the model takes; False if the wire has no such question."""
+        return False
+
+    @abstractmethod
     def oversized(self) -> Failure | None:
         """The answer to a request over the limit of its size."""
 

@@ -18,6 +18,7 @@ class HTTPClient(Client):
     """A wire over HTTP."""
 
     infer_path: str
+    pages: tuple[str, ...] = ("/metrics",)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -44,6 +45,17 @@ class HTTPClient(Client):
         answer = self.http.request(method, path, content=content, headers=headers)
         assert len(answer.headers.get_list("x-request-id")) == 1
         return str(answer.headers["x-request-id"])
+
+    def lost(self) -> int:
+        """A path that is not there, and a method that is not its path's."""
+        assert self.http.get("/nowhere?secret=swordfish").status_code == 404
+        assert self.http.put(self.infer_path, json={}).status_code == 405
+        return 2
+
+    def look(self) -> int:
+        for page in self.pages:
+            assert self.http.get(f"{page}?now").status_code == 200
+        return len(self.pages)
 
     def announce(self, path: str, length: int) -> tuple[int, Any]:
         """Announce a body of some length and send nothing of it: the status and parsed answer."""

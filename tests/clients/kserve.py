@@ -34,6 +34,7 @@ class KServeClient(HTTPClient):
     item_errors: ClassVar = False
     stops: ClassVar = False
     names_models: ClassVar = True
+    pages = ("/metrics", "/docs", "/openapi.json")
 
     def live(self) -> bool:
         answer = self.get("/v2/health/live", 5.0)
@@ -57,6 +58,10 @@ class KServeClient(HTTPClient):
     def stranger(self) -> Failure | None:
         path = self.infer_path.replace(self.spec.name, "stranger")
         return failure(self.http.post(path, json={"instances": [], "inputs": []}))
+
+    def metadata(self) -> bool:
+        answer = self.http.get(f"/v2/models/{self.spec.name}")
+        return bool(answer.json()["name"] == self.spec.name)
 
     def oversized(self) -> Failure | None:
         return _failure(*self.announce(self.infer_path, LIMIT + 1))

@@ -11,7 +11,7 @@ import numpy as np
 from omi_kserve._pb import open_inference_pb2 as pb
 
 from clients.base import Answer, Client, Failure, Item, Outcome
-from clients.omi import LIMIT, channel_to, id_over
+from clients.omi import LIMIT, channel_to, id_over, lose
 from clients.process import Server
 from omi_runtime.errors import ErrorCode
 from omi_runtime.transport._pb import health_pb2
@@ -124,6 +124,13 @@ class KServeGRPCClient(Client):
 
     def stranger(self) -> Failure | None:
         return self._refused(pb.ModelInferRequest(model_name="stranger"))
+
+    def lost(self) -> int:
+        lose(self.channel)
+        return 2
+
+    def metadata(self) -> bool:
+        return bool(self.ask("ModelMetadata", name=self.spec.name).name == self.spec.name)
 
     def oversized(self) -> Failure | None:
         return self._refused(bytes(LIMIT + 1))

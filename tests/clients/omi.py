@@ -70,6 +70,13 @@ def id_over(channel: grpc.Channel, method: str, data: bytes, request_id: str | N
     return str(echoed)
 
 
+def lose(channel: grpc.Channel) -> None:
+    """Ask for a method of a service that there is, and for a service that there is not."""
+    for path in ("/grpc.health.v1.Health/Sing", "/nowhere.Service/Call"):
+        call: Any = channel.unary_unary(path)
+        assert call.future(b"", timeout=30).code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 class OMIClient(Client):
     wire: ClassVar = "omi"
     interface: ClassVar = "omi"
@@ -130,6 +137,10 @@ class OMIClient(Client):
         files = {f"{name}.xml": b"<value/>" for name in self.spec.inputs}
         (outcome,) = self._run(pb.RunRequest(inputs=[pb.InputItem(input=files)]), 1)
         return outcome if isinstance(outcome, Failure) else None
+
+    def lost(self) -> int:
+        lose(self.channel)
+        return 2
 
     def oversized(self) -> Failure | None:
         # Sent as bytes that were never a message: the server has to refuse them by their length.
