@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -56,6 +57,15 @@ def _filled(value: Any) -> Any:
     return value
 
 
+def _is_size(text: str) -> str:
+    parse_size(text)
+    return text
+
+
+Size = Annotated[str, AfterValidator(_is_size)]
+"""Such as `512K` or `5M`, or empty."""
+
+
 class Description(_Section):
     """What the model does, in four lengths and moods."""
 
@@ -66,13 +76,7 @@ class Description(_Section):
 
 
 class _Sized(_Section):
-    max_size: str = ""
-
-    @field_validator("max_size")
-    @classmethod
-    def _is_size(cls, text: str) -> str:
-        parse_size(text)
-        return text
+    max_size: Size = ""
 
 
 class InputFile(_Sized):
@@ -102,19 +106,19 @@ class OutputFile(_Sized):
 class Memory(_Section):
     """Main memory."""
 
-    size: str = ""
+    size: Size = ""
 
 
 class Cpu(_Section):
     """Processors; fractions are allowed."""
 
-    count: float = 0.0
+    count: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
 class Gpu(_Section):
     """Graphics processors."""
 
-    count: int = 0
+    count: int = Field(default=0, ge=0)
 
 
 class Resources(_Section):
@@ -259,7 +263,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         line = _line(root, problem["loc"])
         raise LoadError(f"{path}, line {line}: {place}: {problem['msg']}") from None
     manifest._root = root  # noqa: SLF001 - its own module
-    _warn_of_unknown_keys(path, root)
+    _warn_of_unknown_keys(path, root, Manifest)
     return manifest
 
 
@@ -279,11 +283,31 @@ def _line(node: yaml.Node, location: Sequence[int | str]) -> int:
     return int(line) + 1
 
 
-def _warn_of_unknown_keys(path: Path, root: yaml.Node) -> None:
-    known = {field.alias or name for name, field in Manifest.model_fields.items()}
-    for key, _ in root.value:
-        if key.value not in known | Manifest.ignored:
-            nearest = difflib.get_close_matches(key.value, known, n=1)
+def _warn_of_unknown_keys(
+    path: Path, node: yaml.Node, section: type[_Section], place: str = ""
+) -> None:
+    if not isinstance(node, yaml.MappingNode):  # of a section that is left empty
+        return
+    known = {field.alias or name: field.annotation for name, field in section.model_fields.items()}
+    for key, value in node.value:
+        name = key.value
+        if name in known:
+            for inner, inner_place, kind in _sections(value, f"{place}{name}.", known[name]):
+                _warn_of_unknown_keys(path, inner, kind, inner_place)
+        elif name not in section.ignored:
+            nearest = difflib.get_close_matches(name, known, n=1)
             hint = f": did you mean {nearest[0]}?" if nearest else ""
             line = key.start_mark.line + 1
-            logger.warning("%s, line %d: %s is ignored%s", path, line, key.value, hint)
+            logger.warning("%s, line %d: %s%s is ignored%s", path, line, place, name, hint)
+
+
+def _sections(
+    node: yaml.Node, place: str, annotation: Any
+) -> Iterator[tuple[yaml.Node, str, type[_Section]]]:
+    """The sections that a field is, or has by the names of files, each with its place."""
+    if isinstance(annotation, type) and issubclass(annotation, _Section):
+        yield node, place, annotation
+    elif get_origin(annotation) is dict and isinstance(node, yaml.MappingNode):
+        kind = get_args(annotation)[1]
+        for key, value in node.value:
+            yield value, f"{place}{key.value}.", kind

@@ -194,6 +194,26 @@ def test_a_directory_without_a_file_has_none(tmp_path: Path) -> None:
             "specification: '0.4'\ntimeout:\n  run: soon",
             "line 3: timeout.run: Value error, 'soon' is no time span: write for example 20s",
         ),
+        (
+            "specification: '0.4'\nresources:\n  memory:\n    size: lots",
+            "line 4: resources.memory.size: Value error, 'lots' is no size: write for example 512K",
+        ),
+        (
+            "specification: '0.4'\nresources:\n  cpu: {count: -1}",
+            "line 3: resources.cpu.count: Input should be greater than or equal to 0",
+        ),
+        (
+            "specification: '0.4'\nresources:\n  cpu: {count: .nan}",
+            "line 3: resources.cpu.count: Input should be a finite number",
+        ),
+        (
+            "specification: '0.4'\nresources:\n  cpu: {count: .inf}",
+            "line 3: resources.cpu.count: Input should be a finite number",
+        ),
+        (
+            "specification: '0.4'\nresources:\n  gpu: {count: -2}",
+            "line 3: resources.gpu.count: Input should be greater than or equal to 0",
+        ),
         ("specification: '0.4'\ntimeout: {run: 20}", "'20' is no time span: write for example"),
     ],
 )
@@ -234,6 +254,38 @@ def test_a_misspelt_key_is_warned_of_with_the_nearest(
     assert first.endswith("model.yaml, line 2: featurs is ignored: did you mean features?")
     assert second.endswith("model.yaml, line 3: whatever is ignored")
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_a_misspelt_key_is_found_however_deep(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """\
+specification: '0.3'
+description: {sumary: x}
+inputs:
+  features:
+    maxsize: 5M
+outputs:
+  results.json: {mediaTypes: text/plain}
+resources:
+  memry: {size: 1G}
+  cpu: {count: 1, cores: 2}
+timeout: {runs: 1s}
+internal:
+  recommended: true
+  features: {explainabel: true}
+"""
+    manifest(write, text)
+    told = [record.getMessage().partition("model.yaml, line ")[2] for record in caplog.records]
+    assert told == [
+        "2: description.sumary is ignored: did you mean summary?",
+        "5: inputs.features.maxsize is ignored: did you mean maxSize?",
+        "7: outputs.results.json.mediaTypes is ignored: did you mean mediaType?",
+        "9: resources.memry is ignored: did you mean memory?",
+        "10: resources.cpu.cores is ignored",
+        "11: timeout.runs is ignored: did you mean run?",
+        "14: internal.features.explainabel is ignored: did you mean explainable?",
+    ]
 
 
 # --- time spans ---
