@@ -65,7 +65,8 @@ class ModelCard:
     Attributes:
         name: served on every wire.
         title: for people.
-        kind: `file` or `grpc`, Modzy's model type.
+        kind: `file` or `grpc`, Modzy's model type. Of a class that takes and writes files itself,
+            `file`, unless its model.yaml says otherwise.
         timeout_status, timeout_run: spans such as "20s", or empty.
         digest: of its files, `sha256:…`, if they were locked; else empty.
     """
@@ -126,6 +127,7 @@ def make_card(
         name=served_name or model_class.name,
         title=model_class.name,
         version=model_class.version or "0.0.0",
+        kind="file" if signature is not None and signature.outputs_are_files else "grpc",
         summary=summary,
         details=details.strip(),
         inputs=tuple(_card_file(field) for field in signature.inputs) if signature else (),
@@ -159,7 +161,7 @@ def _with_manifest(card: ModelCard, manifest: Manifest) -> ModelCard:
         title=manifest.name or card.title,
         version=manifest.version or card.version,
         author=manifest.author,
-        kind=manifest.type,
+        kind=manifest.kind or card.kind,
         source=manifest.source,
         summary=description.summary or card.summary,
         details=description.details or card.details,
@@ -186,7 +188,7 @@ def _with_manifest(card: ModelCard, manifest: Manifest) -> ModelCard:
 def _features(of_class: Features, manifest: Manifest) -> Features:
     """What 0.4 says under `features`, and 0.3, of type file, under `internal.features`."""
     said, internal = manifest.features, manifest.internal.features
-    explainable = manifest.type == "file" and internal.explainable
+    explainable = manifest.kind == "file" and internal.explainable
     return replace(
         of_class,
         **said.model_dump(exclude={"max_batch_size", "adversarial_defense"}),

@@ -174,7 +174,7 @@ class Manifest(_Section):
     ignored = frozenset({"releaseNotes", "filters", "metrics"})
 
     specification: Literal["0.3", "0.4"]
-    type: Literal["file", "grpc"] = "grpc"
+    type: Literal["file", "grpc"] | None = None
     source: str = ""
     version: str = ""
     name: str = ""
@@ -189,6 +189,11 @@ class Manifest(_Section):
     internal: Internal = Internal()
 
     _root: yaml.Node | None = PrivateAttr(default=None)
+
+    @property
+    def kind(self) -> str | None:
+        """Modzy's model type; None if the file leaves it open: 0.3 has models of files alone."""
+        return self.type or ("file" if self.specification == "0.3" else None)
 
     def line(self, *keys: str) -> int:
         """The line of the file that has the key under these keys, or that of the nearest."""

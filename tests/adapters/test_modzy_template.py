@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 from clients.process import OMI
 from clients.process import run as run_command
 from golden_files import Answer, send
@@ -166,6 +167,22 @@ def test_omi(template: str, serve: Serve) -> None:
     assert good.success
     assert (bad.success, set(bad.output)) == (False, {"error"})
     assert b"cannot read input.txt" in bad.output["error"]
+
+
+def test_its_manifest_without_a_file_is_that_of_a_model_of_files(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(
+        "class Copier:\n"
+        "    input_filenames = ['input.txt']\n"
+        "    output_filenames = ['results.json']\n"
+        "    def run(self, input_path, output_path): ...\n"
+    )
+    printed = run_command(OMI, "manifest", "modzy", str(tmp_path))
+    assert printed.code == 0, printed
+    written = yaml.safe_load(printed.out)
+    assert (written["specification"], written["type"]) == ("0.3", "file")
+    described = run_command(OMI, "describe", "--json", str(tmp_path))
+    (tmp_path / "model.yaml").write_text(printed.out)
+    assert run_command(OMI, "describe", "--json", str(tmp_path)).out == described.out
 
 
 def test_the_command_line(template: str, tmp_path: Path) -> None:

@@ -161,8 +161,21 @@ def test_the_file_supplies_what_the_class_does_not_say(write: Write) -> None:
 
 
 def test_a_file_that_says_little_leaves_the_class_its_word(write: Write) -> None:
-    made = card(directory=write(**{"model.yaml": "specification: '0.3'"}))
+    made = card(directory=write(**{"model.yaml": "specification: '0.4'"}))
     assert made == card()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("specification: '0.3'", "file"),
+        ("specification: '0.4'", "grpc"),
+        ("specification: '0.4'\ntype: file", "file"),
+        ("specification: '0.3'\ntype: grpc", "grpc"),
+    ],
+)
+def test_the_models_type_where_the_file_leaves_it_open(write: Write, text: str, kind: str) -> None:
+    assert card(directory=write(**{"model.yaml": text})).kind == kind
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_file_of_0_3(write: Write, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_specification_alone_is_enough(write: Write) -> None:
     read = manifest(write, "specification: '0.4'")
-    assert (read.type, read.version, read.inputs, read.timeout.run) == ("grpc", "", {}, "")
+    assert (read.type, read.version, read.inputs, read.timeout.run) == (None, "", {}, "")
 
 
 @pytest.mark.parametrize("text", ["specification: 0.4", 'specification: "0.4"'])
