@@ -96,7 +96,7 @@ def _rows(columns: dict[str, Any], signature: Signature) -> list[dict[str, Any]]
             raise InvalidInput(f"inputs.{name}: expected a list, of a value for each instance")
     sizes = {name: len(column) for name, column in columns.items()}
     if not sizes:
-        raise InvalidInput(f"inputs: expected {', '.join(signature.input_names)}")
+        raise InvalidInput(f"inputs: expected {_expected(signature)}")
     if len(set(sizes.values())) > 1:
         raise InvalidInput(f"inputs: the columns have different lengths: {sizes}")
     field = signature.inputs[0]
@@ -165,8 +165,7 @@ def _read_instance(instance: Any, signature: Signature, bare_base64: bool) -> Ro
             if not _is_named(instance, field):
                 return {field.name: codecs.from_jsonable(field, instance)}
         if not isinstance(instance, dict):
-            names = ", ".join(signature.input_names)
-            raise InvalidInput(f"expected an object with {names}")
+            raise InvalidInput(f"expected an object with {_expected(signature)}")
         # Names that are unknown or missing are the handler's to refuse.
         return {
             name: codecs.from_jsonable(signature.input_by_name[name], value)
@@ -176,6 +175,11 @@ def _read_instance(instance: Any, signature: Signature, bare_base64: bool) -> Ro
         }
     except OMIError as error:
         return error
+
+
+def _expected(signature: Signature) -> str:
+    """The inputs that have to be there, for a message; any, where none has to."""
+    return ", ".join(signature.required_names or signature.input_names)
 
 
 def _read_base64(text: str, field: Field) -> Any:

@@ -148,7 +148,7 @@ def read_request(
         raise InvalidInput(f"the inputs have different batch sizes: {sizes}")
     n = next(iter(sizes.values()), 0)
     if not sizes and signature.required_names:
-        raise InvalidInput(f"inputs: expected {', '.join(signature.input_names)}")
+        raise InvalidInput(f"inputs: expected {', '.join(signature.required_names)}")
     wanted = _read_wanted(parameters) if parameters else NOTHING_MORE
     if outputs:
         _check_outputs(outputs, signature, wanted)

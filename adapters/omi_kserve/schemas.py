@@ -97,7 +97,9 @@ class ModelSchemas:
 
     def v2_request(self) -> Schema:
         """An infer request."""
-        inputs = [_input_tensor(field) for field in self._signature.inputs]
+        inputs = _list({"anyOf": [_input_tensor(field) for field in self._signature.inputs]})
+        if required := self._signature.required_names:
+            inputs["minItems"] = len(required)
         names = [field.name for field in self._signature.outputs]
         names += [name for name in self._extra_outputs if name not in names]
         output = _object(
@@ -107,7 +109,7 @@ class ModelSchemas:
             {
                 "id": _TEXT_OR_NULL,
                 "parameters": _PARAMETERS,
-                "inputs": {"type": "array", "items": {"anyOf": inputs}},
+                "inputs": inputs,
                 "outputs": {"type": ["array", "null"], "items": output},
             },
             ["inputs"],

@@ -88,6 +88,12 @@ def test_the_models_own_values_are_described(serve: Serve) -> None:
     ] == [("prices", "FP64"), ("customer", "BYTES"), ("stamp", "BYTES")]
 
 
+@pytest.mark.parametrize(("model", "least"), [("Shop", 2), ("Total", 1), ("Everything", None)])
+def test_required_inputs_are_described_as_such(model: str, least: int | None, serve: Serve) -> None:
+    inputs = schema(document(serve, model), INFER)["properties"]["inputs"]
+    assert inputs.get("minItems") == least
+
+
 @pytest.mark.parametrize(
     ("model", "names"),
     [("Total", ["total", "explain", "detect_drift"]), ("Shop", ["sum", "receipt", "scan"])],
