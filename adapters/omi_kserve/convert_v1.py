@@ -27,7 +27,7 @@ def read_request(
         body: of the request.
         signature: of the model.
         bare_base64: an instance that is a string is base64 of the model's first input, as Chassis
-            has it.
+            has it; not in columns, which it has not.
 
     Raises:
         InvalidRequest: the body is not `{"instances": […]}`.
@@ -41,6 +41,8 @@ def read_content(
 ) -> Batch | list[Row | OMIError]:
     """The same of a body that has been parsed."""
     instances = _read_instances(content, signature)
+    if isinstance(content.get("inputs"), dict):  # values with a name: Chassis has none
+        bare_base64 = False
     if not bare_base64:
         batch = _as_batch(instances, signature)
         if batch is not None:

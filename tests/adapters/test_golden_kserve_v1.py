@@ -85,6 +85,22 @@ def test_what_is_no_bare_base64(model: str, instance: str, error: str, serve: Se
     assert (answer.status, answer.json()) == (400, {"error": error})
 
 
+@pytest.mark.parametrize(
+    "body", [{"instances": [{"text": "bmHDr3Zl"}]}, {"inputs": {"text": ["bmHDr3Zl"]}}]
+)
+def test_values_with_a_name_are_no_bare_base64(body: dict, serve: Serve) -> None:
+    address = serve("Words", "kserve", OMI_V1_BASE64="1").address
+    answer = send(address, "POST", "/v1/models/words:predict", json.dumps(body).encode())
+    assert answer.json() == {"predictions": ["BMHDR3ZL"]}
+
+
+def test_nor_are_columns_of_json(serve: Serve) -> None:
+    address = serve("Document", "kserve", OMI_V1_BASE64="1").address
+    body = json.dumps({"inputs": {"document": ["e30="]}}).encode()
+    answer = send(address, "POST", "/v1/models/document:predict", body)
+    assert (answer.status, answer.json()) == (400, {"error": "document: expected an object"})
+
+
 def test_the_attributes_of_an_answering_event_can_be_chosen(serve: Serve) -> None:
     settings = {"CE_TYPE": "org.example.answered", "CE_SOURCE": "here", "CE_MERGE": "true"}
     address = serve("Total", "kserve", **settings).address
