@@ -36,6 +36,21 @@ class Loaded:
     client_ca: bytes | None
 
 
+@dataclass(frozen=True)
+class ClientCertificates:
+    """What a client is given, in PEM; with None it trusts whom the system does, and shows nothing.
+
+    Attributes:
+        ca: who has to have signed the server's certificate.
+        certificate: the client's own, with its chain.
+        key: that certificate's, without a password.
+    """
+
+    ca: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = None
+
+
 class Certificates:
     """Gives the certificates as the files hold them now. May be used from every thread.
 

@@ -26,7 +26,7 @@ class OMIAdapter:
     tools: ClassVar[Mapping[str, str]] = {
         "check": "omi_grpc.check:check",
         "health": "omi_grpc.health:check",
-        "predict": "omi_grpc.client:run_files",
+        "predict": "omi_grpc.ask:run_files",
     }
 
     def __init__(self, mount: Mount) -> None:

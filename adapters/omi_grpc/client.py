@@ -26,7 +26,6 @@ from google.protobuf.message import Message
 from omi_grpc import client_messages as messages
 from omi_grpc._pb import inference_pb2, model_pb2
 from omi_grpc.client_messages import Answer, Inputs, Item, NotLoaded, PredictionFailed
-from omi_runtime.errors import InvalidRequest, OMIError
 
 __all__ = ["Answer", "AsyncClient", "Client", "Inputs", "NotLoaded", "PredictionFailed"]
 
@@ -291,28 +290,6 @@ class AsyncClient(_Base[grpc.aio.Channel]):
                 if (delay := _delay_after(error, delays)) is None:
                     raise
                 await asyncio.sleep(delay)
-
-
-def run_files(
-    url: str, files: Mapping[str, bytes], *, explain: bool, detect_drift: bool
-) -> dict[str, bytes]:
-    """One item's files to a server, for `omi predict --url`; its answer's files.
-
-    Raises:
-        InvalidRequest: the URL is none.
-        PredictionFailed: the item failed.
-        NotLoaded: the model failed to load.
-        OMIError: the call failed.
-    """
-    try:
-        with Client(url) as client:
-            (answer,) = client.run([files], explain=explain, detect_drift=detect_drift)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
-    except grpc.RpcError as error:
-        raise OMIError(f"{url}: {error.code().name}: {error.details()}") from None
-    answer.raise_error()
-    return dict(answer.files)
 
 
 def _serialize(message: Message) -> bytes:

@@ -9,12 +9,14 @@ import click
 
 from omi_runtime import environment
 from omi_runtime.adapter import load_adapter, load_tool
+from omi_runtime.cli import certificates
 from omi_runtime.cli.loaded import MODEL_HELP, fail, with_model
 from omi_runtime.errors import InvalidInput, OMIError, SettingsError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.items import ItemCodec
 from omi_runtime.runner import Wanted
 from omi_runtime.settings import Settings
+from omi_runtime.tls import ClientCertificates
 
 
 @click.command("predict", epilog=MODEL_HELP)
@@ -30,6 +32,7 @@ from omi_runtime.settings import Settings
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write files.")
 @click.option("--explain", is_flag=True, help="Ask for an explanation too.")
 @click.option("--drift", is_flag=True, help="Ask for drift too.")
+@certificates.options
 def predict_command(
     model: str | None,
     url: str | None,
@@ -38,6 +41,7 @@ def predict_command(
     *,
     explain: bool,
     drift: bool,
+    **tls: Path | None,
 ) -> None:
     """Make one prediction: without a server, through the same core as one's; or with --url.
 
@@ -46,9 +50,15 @@ def predict_command(
     """
     if url and model:
         raise click.UsageError("give MODEL or --url, not both")
+    if any(tls.values()) and not url:
+        raise click.UsageError("--ca, --cert and --key are for --url")
+    known = certificates.read(**tls)
     wanted = Wanted(explain, drift)
     try:
-        answer = _ask_server(url, inputs, wanted) if url else _ask_model(model, inputs, wanted)
+        if url:
+            answer = _ask_server(url, inputs, wanted, known)
+        else:
+            answer = _ask_model(model, inputs, wanted)
     except OMIError as error:
         click.echo(f"omi: {error.message}", err=True)
         raise SystemExit(1) from None
@@ -72,14 +82,21 @@ def _ask_model(model: str | None, inputs: Sequence[str], wanted: Wanted) -> dict
     return with_model(model, answer)
 
 
-def _ask_server(url: str, inputs: Sequence[str], wanted: Wanted) -> dict[str, bytes]:
+def _ask_server(
+    url: str, inputs: Sequence[str], wanted: Wanted, known: ClientCertificates
+) -> dict[str, bytes]:
     settings = environment.read(Settings)
     interface = settings.interface[0]
     predict = load_tool(load_adapter(interface, settings.protocol), "predict")
     if predict is None:
         raise SettingsError(f"INTERFACE={interface!r} has no client for --url: expected omi")
     answer: dict[str, bytes] = predict(
-        url, _read_inputs(inputs), explain=wanted.explanation, detect_drift=wanted.drift
+        url,
+        _read_inputs(inputs),
+        explain=wanted.explanation,
+        detect_drift=wanted.drift,
+        certificates=known,
+        quiet=settings.log_level != "debug",
     )
     return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -261,31 +262,42 @@ def test_shutdown(serve: Serve, connect: Any) -> None:
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_tls_and_mutual_tls(servers: Any, connect: Any, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    certificate, key, root = (tmp_path / name for name in ("cert", "key", "root"))
-    issued.cert_chain_pems[0].write_to_path(certificate)
-    issued.private_key_pem.write_to_path(key)
-    authority.cert_pem.write_to_path(root)
-    own = authority.issue_cert("somebody@example.org")
+@pytest.fixture
+def pem(tmp_path: Path) -> Callable[[str], Path]:
+    """Certificates and keys by name: `server`, `own`, each `.crt` and `.key`; `ca`, `other-ca`."""
+    authority, other = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    other.cert_pem.write_to_path(tmp_path / "other-ca.crt")
+    for name, issued in (
+        ("server", authority.issue_cert("localhost", "127.0.0.1")),
+        ("own", authority.issue_cert("somebody@example.org")),
+    ):
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.crt")
+        issued.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+    return lambda name: tmp_path / name
+
+
+@pytest.fixture
+def guarded(servers: Any, pem: Callable[[str], Path]) -> str:
+    """The address of a server that wants certificates of its clients."""
     server = servers(
         INTERFACE="omi",
         OMI_MODEL=f"{process.MODELS}:Totals",
-        OMI_TLS_CERT=certificate,
-        OMI_TLS_KEY=key,
-        OMI_TLS_CLIENT_CA=root,
+        OMI_TLS_CERT=pem("server.crt"),
+        OMI_TLS_KEY=pem("server.key"),
+        OMI_TLS_CLIENT_CA=pem("ca.crt"),
     )
-    known = grpc.ssl_channel_credentials(
-        root.read_bytes(), own.private_key_pem.bytes(), own.cert_chain_pems[0].bytes()
-    )
-    target = f"grpcs://127.0.0.1:{server.port('omi')}"
-    client = connect(target, credentials=known)
+    return f"grpcs://127.0.0.1:{server.port('omi')}"
+
+
+def test_tls_and_mutual_tls(guarded: str, connect: Any, pem: Callable[[str], Path]) -> None:
+    root, key, certificate = (pem(name).read_bytes() for name in ("ca.crt", "own.key", "own.crt"))
+    client = connect(guarded, credentials=grpc.ssl_channel_credentials(root, key, certificate))
     assert [answer.result for answer in client.run([{"pair": [1, 2]}])] == [3]
     assert [each.success for each in client.stream([{"pair": [1, 2]}] * 2)] == [True, True]
-    for stranger in (None, grpc.ssl_channel_credentials(root.read_bytes())):
+    for stranger in (None, grpc.ssl_channel_credentials(root)):
         with pytest.raises(grpc.RpcError) as caught:
-            connect(target, credentials=stranger, patience=0).status()
+            connect(guarded, credentials=stranger, patience=0).status()
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -318,8 +330,9 @@ def test_a_result_in_a_form_of_its_own_is_given_whole() -> None:
 # --- the command ---
 
 
-def predict(server: Server, *arguments: str, **variables: str) -> process.Finished:
-    command = (process.OMI, "predict", "--url", f"grpc://{server.address}")
+def predict(server: Server | str, *arguments: str, **variables: str) -> process.Finished:
+    url = server if isinstance(server, str) else f"grpc://{server.address}"
+    command = (process.OMI, "predict", "--url", url)
     return process.run(*command, *arguments, seconds=PATIENCE, **variables)
 
 
@@ -345,3 +358,56 @@ def test_omi_predict_says_what_is_wrong_with_the_url(serve: Serve) -> None:
     assert (other.code, "has no client for --url" in other.err) == (2, True)
     both = predict(server, "model.py")
     assert (both.code, "MODEL or --url, not both" in both.err) == (2, True)
+
+
+def test_omi_predict_over_tls(guarded: str, pem: Callable[[str], Path], later: Any) -> None:
+    own = ("--cert", str(pem("own.crt")), "--key", str(pem("own.key")))
+    item = ("--input", "pair=[1, 2]")
+
+    def ask(ca: str, **variables: str) -> process.Finished:
+        return predict(guarded, *item, *own, "--ca", str(pem(ca)), **variables)
+
+    # Whoever is refused is so for as long as the client is patient: both at a time.
+    quiet = later(lambda: ask("other-ca.crt"))
+    debug = later(lambda: ask("other-ca.crt", OMI_LOG_LEVEL="debug"))
+    done = ask("ca.crt")
+    assert (done.code, done.out, done.err) == (
+        0,
+        '{"data":{"result":3.0,"explanation":null,"drift":null}}\n',
+        "",
+    )
+    refused = quiet()
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith(f"omi: {guarded}: UNAVAILABLE: ")
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.err
+    assert refused.err.count("\n") == 1
+    assert debug().err.count("Handshake failed") > 1, "gRPC's own lines"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ca={own.key}"], "--ca {own.key}: expected PEM certificates"),
+        (["--cert={own.crt}"], "--cert and --key belong together"),
+        (["--cert={own.crt}", "--key={server.key}"], "expected a PEM certificate and its key"),
+        (["--ca={nowhere}"], "'--ca': File '{nowhere}' does not exist"),
+    ],
+    ids=["no certificate", "no key", "another's key", "no file"],
+)
+def test_omi_predict_refuses_certificates_that_are_none(
+    arguments: list[str], said: str, pem: Callable[[str], Path]
+) -> None:
+    def filled(text: str) -> str:
+        return re.sub(r"\{(.*?)\}", lambda found: str(pem(found[1])), text)
+
+    refused = predict("grpcs://localhost:1", *map(filled, arguments))
+    assert refused.code == 2, refused
+    assert filled(said) in refused.err
+
+
+def test_omi_predict_takes_certificates_for_tls_alone(pem: Callable[[str], Path]) -> None:
+    ca = ("--ca", str(pem("ca.crt")))
+    plain = predict("grpc://localhost:1", *ca)
+    assert (plain.code, "expected grpcs://host:port" in plain.err) == (1, True)
+    alone = process.run(process.OMI, "predict", *ca)
+    assert (alone.code, "are for --url" in alone.err) == (2, True)
