@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from omi_runtime.adapter import Port
 from omi_runtime.errors import LoadError
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
-
-SLOW_SECONDS: Final = 10.0
-"""How long a client may take to say what it wants."""
 
 
 class SidePort:
@@ -65,26 +62,9 @@ class SidePort:
     def _serve(self, sock: socket.socket) -> None:
         # Imported when somebody comes: until then it would take from the time to start.
         select.select([sock], [], [])
-        from socketserver import ThreadingMixIn  # noqa: PLC0415
-        from wsgiref.simple_server import WSGIRequestHandler, WSGIServer  # noqa: PLC0415
+        from omi_runtime.transport.side_server import SideServer  # noqa: PLC0415
 
-        class Handler(WSGIRequestHandler):
-            timeout = SLOW_SECONDS
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
-                """Nothing: these are probes."""
-
-        class Server(ThreadingMixIn, WSGIServer):
-            daemon_threads = True
-
-        server = Server(sock.getsockname()[:2], Handler, bind_and_activate=False)
-        server.socket.close()
-        server.socket = sock
-        # What binding would set, after asking a name server for this machine's name.
-        server.server_name, server.server_port = sock.getsockname()[:2]
-        server.setup_environ()
-        server.set_app(self._answer)
-        server.serve_forever()
+        SideServer(sock, self._answer).serve_forever()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request (WSGI)."""
@@ -96,7 +76,11 @@ class SidePort:
         elif environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             status, content_type, body = "405 Method Not Allowed", _TEXT, b"GET\n"
         else:
-            status, content_type, body = answer(environ.get("HTTP_ACCEPT", ""))
+            try:
+                status, content_type, body = answer(environ.get("HTTP_ACCEPT", ""))
+            except Exception:
+                logger.exception("%s failed", environ["PATH_INFO"])
+                status, content_type, body = "500 Internal Server Error", _TEXT, b"see the log\n"
         headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
         start_response(status, headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
