@@ -144,7 +144,7 @@ class Process:
             await self._open(adapter)
         if not may_be_early:
             self._open_side_port()
-        if worker is None or worker.pioneer:
+        if self._tells:
             for adapter in adapters:
                 logger.info("try it: %s", adapter.example_request())
         if worker is not None:
@@ -202,6 +202,11 @@ class Process:
             logger.info("stopped")
         return True
 
+    @property
+    def _tells(self) -> bool:
+        """Whether it is for this process to say what holds for all workers."""
+        return self._worker is None or self._worker.pioneer
+
     def _open_side_port(self) -> None:
         if self._worker is not None:
             port = self._worker.side_port
@@ -212,7 +217,8 @@ class Process:
         from omi_runtime.transport.side_port import SidePort  # noqa: PLC0415 - kserve needs none
 
         required = self._settings.metrics_port is not None
-        SidePort(self._handler, self._settings.host, port, required=required).open()
+        side_port = SidePort(self._handler, self._settings.host, port, required=required)
+        side_port.open(tells=self._tells)
 
     async def _open(self, adapter: Adapter) -> None:
         await adapter.start()

@@ -11,6 +11,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from omi_runtime.adapter import Port
@@ -41,8 +42,8 @@ class SidePort:
         self._port = port
         self._required = required
 
-    def open(self) -> None:
-        """Bind, and answer from now on.
+    def open(self, *, tells: bool) -> None:
+        """Bind, and answer from now on; if it `tells`, with a warning where that is not expected.
 
         Raises:
             LoadError: the port is taken, and was asked for.
@@ -57,7 +58,14 @@ class SidePort:
         sock.setblocking(True)
         sock.listen()
         threading.Thread(target=self._serve, args=[sock], name="omi-side-port", daemon=True).start()
-        logger.info("metrics and probes listen on %s port %d", self._host, sock.getsockname()[1])
+        address, number = sock.getsockname()[:2]
+        logger.info("metrics and probes listen on %s port %d", self._host, number)
+        if tells and self._handler.settings.tls_cert and not ip_address(address).is_loopback:
+            logger.warning(
+                "metrics and probes on port %d speak plain HTTP to anybody: OMI_TLS_CERT is for "
+                "the interfaces' ports alone; OMI_METRICS_PORT=0 closes this one",
+                number,
+            )
 
     def _serve(self, sock: socket.socket) -> None:
         # Imported when somebody comes: until then it would take from the time to start.

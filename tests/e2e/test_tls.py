@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 import time
@@ -13,7 +14,7 @@ import grpc
 import pytest
 import trustme
 from clients import MODELS, Spec, until
-from clients.process import OMI, run, slowness
+from clients.process import OMI, reserved_port, run, slowness
 from omi_grpc._pb import model_pb2 as pb
 
 from omi_runtime.transport._pb import health_pb2
@@ -164,6 +165,25 @@ def test_clients_that_are_idle_do_not_hold_up_a_stop(serve: Any, files: Files) -
         server.signal()
         assert server.wait() == 0
         assert time.monotonic() - began < 10 * slowness(), "the grace is 30 s"
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "warns"),
+    [("0.0.0.0", True, True), ("127.0.0.1", True, False), ("0.0.0.0", False, False)],
+)
+def test_the_port_of_the_metrics_is_plain_and_a_warning_says_so(
+    servers: Any, files: Files, host: str, tls: bool, warns: bool
+) -> None:
+    with reserved_port() as side:
+        settings = files.settings | {"OMI_TLS_CLIENT_CA": str(files.ca)} if tls else {}
+        settings |= {"OMI_METRICS_PORT": str(side), "OMI_HOST": host, "OMI_WORKERS": "2"}
+        server = servers(INTERFACE="omi", OMI_MODEL=TOTALS.source, **settings)
+        server.wait_for_log("try it")
+        client = http.client.HTTPConnection("127.0.0.1", side, timeout=30)
+        client.request("GET", "/metrics")
+        assert client.getresponse().status == 200
+        client.close()
+        assert server.log.count("plain HTTP to anybody") == int(warns)
 
 
 def test_a_renewed_certificate_is_shown_to_the_next_client(serve: Any, files: Files) -> None:
