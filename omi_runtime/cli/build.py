@@ -90,7 +90,7 @@ def build_command(
         marks = labels(card, revision=facts.revision, created=facts.created, base=choice.base)
         contents = contexts.Contents(model, marks, facts, choice, offline)
         with tempfile.TemporaryDirectory(prefix="omi-build-") as scratch:
-            folder = Path(scratch) if output is None else _empty(output)
+            folder = Path(scratch) if output is None else _empty(output, model)
             digest = contexts.write(contents, folder)
             order = builders.Order(
                 folder,
@@ -152,8 +152,21 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
 
 
-def _empty(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise SettingsError(f"--output {str(folder)!r} is not empty")
+def _empty(folder: Path, model: Path) -> Path:
+    """The folder for the context, made if it is missing.
+
+    Raises:
+        SettingsError: something is in it, it is a part of what is copied there, or cannot be made.
+    """
+    told = f"--output {str(folder)!r}"
+    if folder.resolve().is_relative_to(model.resolve()):
+        raise SettingsError(
+            f"{told} lies in the model's folder, which is copied there: expected one outside of it"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise SettingsError(f"{told} is not empty")
+    except OSError as error:
+        raise SettingsError(f"{told} cannot be written to: {error.strerror}") from None
     return folder

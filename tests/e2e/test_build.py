@@ -218,24 +218,29 @@ def test_the_packed_runtime_is_this_one(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("argument", "code", "told"),
     [
-        (["--tag=a@sha256:00"], 2, "has a digest"),
-        (["--offline=."], 3, "there are no wheels in it"),
-        (["--output=."], 2, "is not empty"),
+        ("--tag=a@sha256:00", 2, "has a digest"),
+        ("--offline={0}/model", 3, "there are no wheels in it"),
+        ("--output={0}/full", 2, "is not empty"),
+        ("--output={0}/model", 2, "lies in the model's folder, which is copied there"),
+        ("--output={0}/model/build", 2, "lies in the model's folder, which is copied there"),
+        ("--output={0}/link/to/build", 2, "lies in the model's folder, which is copied there"),
+        ("--output={0}/full/file/build", 2, "cannot be written to: Not a directory"),
     ],
 )
 def test_what_cannot_be_built_is_told_in_a_line(
-    model: Path, tmp_path: Path, arguments: list[str], code: int, told: str
+    model: Path, tmp_path: Path, argument: str, code: int, told: str
 ) -> None:
-    if arguments == ["--output=."]:
-        arguments = [f"--output={model}"]
-    elif arguments == ["--offline=."]:
-        arguments = [f"--offline={model}"]
-    done = build(model, tmp_path / "context", *arguments)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    (tmp_path / "link").symlink_to(model)
+    before = sorted(model.rglob("*"))
+    done = build(model, tmp_path / "context", argument.format(tmp_path))
     assert done.code == code, str(done)
     assert told in done.err
     assert done.err.count("\n") == 1
+    assert sorted(model.rglob("*")) == before
 
 
 def test_a_model_that_cannot_be_imported_is_told(model: Path, tmp_path: Path) -> None:
