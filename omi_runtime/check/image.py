@@ -24,6 +24,8 @@ from omi_runtime.image import labels
 MUST, SHOULD = Level.MUST, Level.SHOULD
 _BOOK: Final[Book[Image]] = Book()
 _rule = _BOOK.rule
+_RUN: Final[Book[Image]] = Book()
+"""The rules for which it has to be run."""
 
 _HARDENING: Final = "hardening"
 
@@ -33,6 +35,7 @@ def check(image: Image, *, run: bool = True) -> list[Row]:
     rows = _BOOK.apply(image)
     if not run:
         return rows
+    rows += _RUN.apply(image)
     try:
         declared = image.interfaces
         _ = image.port
@@ -126,7 +129,9 @@ def _size(image: Image) -> None:
 # --- what it does ---
 
 
-@_rule("image.no-network", SHOULD, _HARDENING, "it listens without a network, on a read-only root")
+@_RUN.rule(
+    "image.no-network", SHOULD, _HARDENING, "it listens without a network, on a read-only root"
+)
 def _no_network(image: Image) -> None:
     interface, protocol = image.interfaces[0]
     variables = variables_of(image, interface, protocol)

@@ -57,7 +57,8 @@ class Image:
             Broken: it declares none.
         """
         text = self.label(labels.PORT)
-        expect(text.isdecimal() and 0 < int(text) < 65536, f"{labels.PORT} is {text!r}, no port")
+        is_port = text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536
+        expect(is_port, f"{labels.PORT} is {text!r}, no port")
         return int(text)
 
     @cached_property
@@ -68,10 +69,18 @@ class Image:
             Broken: they are not declared as they have to be.
         """
         names, protocols = self.json_label(labels.INTERFACES), self.json_label(labels.PROTOCOLS)
+        expect(_are_texts(names), f"{labels.INTERFACES}: {names} are not all names")
         expect(
-            isinstance(protocols, list) and len(protocols) == len(names),
-            f"{labels.PROTOCOLS} has not a list for each of the {len(names)} interfaces",
+            len(protocols) == len(names),
+            f"{labels.PROTOCOLS} has {len(protocols)} members for {len(names)} interfaces: "
+            "expected a list of protocols for each",
         )
+        for name, its_protocols in zip(names, protocols, strict=True):
+            expect(
+                isinstance(its_protocols, list) and its_protocols and _are_texts(its_protocols),
+                f"{labels.PROTOCOLS}: {name} has {_json(its_protocols)}: expected a list of at "
+                'least one protocol, such as ["v1"]',
+            )
         return [
             (name, protocol)
             for name, its_protocols in zip(names, protocols, strict=True)
@@ -88,7 +97,7 @@ class Image:
         expect(text, f"there is no label {name}")
         return text
 
-    def json_label(self, name: str) -> Any:
+    def json_label(self, name: str) -> list[Any]:
         """A label that holds a JSON list.
 
         Raises:
@@ -99,5 +108,14 @@ class Image:
             content = orjson.loads(text)
         except ValueError:
             raise Broken(f"{name} is no JSON: {text}") from None
-        expect(isinstance(content, list) and content, f"{name} is no list with members: {text}")
+        if not isinstance(content, list) or not content:
+            raise Broken(f"{name} is no list with members: {text}")
         return content
+
+
+def _are_texts(members: list[Any]) -> bool:
+    return all(isinstance(member, str) for member in members)
+
+
+def _json(content: Any) -> str:
+    return orjson.dumps(content).decode()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -152,6 +154,72 @@ def test_only_one_protocols_rules(careless: str) -> None:
     _, rows = check(careless, "--interface=kserve", "--protocol=v1")
     assert not [name for name in rows if name.startswith("kserve.v2")]
     assert "kserve.routes" in rows
+
+
+ENGINE = """\
+#!/bin/sh
+case "$1" in
+  info) echo works ;;
+  image) cat {content} ;;
+  *) echo "$1" >> {content}.ran ;;
+esac
+"""
+
+
+@pytest.fixture
+def check_labels(tmp_path: Path) -> Callable[[dict[str, str]], Any]:
+    """Checks an image of these labels, which an engine that has nothing else tells of."""
+    engine = tmp_path / "podman"
+    content = tmp_path / "content.json"
+    engine.write_text(ENGINE.format(content=content))
+    engine.chmod(0o755)
+
+    def checked(labels: dict[str, str]) -> Any:
+        content.write_text(json.dumps([{"Config": {"Labels": labels, "User": "1", "Cmd": ["x"]}}]))
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        done = run(OMI, "check", "image", "an:image", "--json", "--no-run", PATH=path)
+        assert not Path(f"{content}.ran").exists(), "it is only to be looked at"
+        return done.code, {row["id"]: row for row in json.loads(done.out)["rows"]}
+
+    return checked
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "protocols", "told"),
+    [
+        ('["modzy"]', "[[]]", "modzy has []: expected a list of at least one protocol"),
+        ('["modzy"]', "[1]", "modzy has 1: expected a list"),
+        ('["modzy"]', '["v1"]', 'modzy has "v1": expected a list'),
+        ('["modzy"]', "[[1]]", "modzy has [1]: expected a list"),
+        ('["modzy"]', "[null]", "modzy has null: expected a list"),
+        ('["modzy"]', '[["v1", "v3"]]', "['v3'] is neither v1 nor v2"),
+        ('["kfserving", "modzy"]', '[["v1"], []]', "modzy has []: expected a list"),
+        ('["kfserving", "modzy"]', '[["v1"]]', "has 1 members for 2 interfaces"),
+        ("[[]]", '[["v1"]]', "[[]] are not all names"),
+        ('["modzy"]', "{}", "is no list with members: {}"),
+        ('["modzy"]', "[", "is no JSON: ["),
+    ],
+)
+def test_protocols_that_are_none_break_their_rule(
+    check_labels: Any, interfaces: str, protocols: str, told: str
+) -> None:
+    code, rows = check_labels(
+        {
+            "ml.openmodel.interfaces": interfaces,
+            "ml.openmodel.protocols": protocols,
+            "ml.openmodel.port": "8080",
+            "ml.openml.model_name": "x",
+        }
+    )
+    assert code == 1
+    assert "image.protocols" in broken(rows)
+    assert told in rows["image.protocols"]["note"]
+    assert not [row["note"] for row in rows.values() if "Error: " in row["note"]]
+
+
+def test_a_port_that_is_none_breaks_its_rule(check_labels: Any) -> None:
+    _, rows = check_labels({"ml.openmodel.port": "9" * 5000})
+    assert rows["image.port"]["note"].endswith("no port")
 
 
 def test_a_report_for_people(careless: str) -> None:
