@@ -55,6 +55,8 @@ def predict_command(
     known = certificates.read(**tls)
     wanted = Wanted(explain, drift)
     try:
+        if output is not None:
+            _make(output)
         if url:
             answer = _ask_server(url, inputs, wanted, known)
         else:
@@ -66,8 +68,9 @@ def predict_command(
         fail(error)
     if output is None:
         _print(answer)
-    else:
-        _write(answer, output)
+        return
+    for name, data in answer.items():
+        _write(output / Path(name).name, data)  # a foreign server may say anything
 
 
 def _ask_model(model: str | None, inputs: Sequence[str], wanted: Wanted) -> dict[str, bytes]:
@@ -110,12 +113,22 @@ def _print(files: Mapping[str, bytes]) -> None:
         click.echo(f"omi: --output DIR would also write {', '.join(others)}", err=True)
 
 
-def _write(files: Mapping[str, bytes], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        path = folder / Path(name).name  # a foreign server may say anything
+def _make(folder: Path) -> None:
+    """Make the folder of the answer, before anything is asked whose answer would be lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--output {str(folder)!r} cannot be made: {error.strerror}") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
         path.write_bytes(data)
-        click.echo(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        click.echo(f"omi: {str(path)!r} cannot be written: {reason}", err=True)
+        raise SystemExit(1) from None
+    click.echo(path)
 
 
 def _read_inputs(texts: Sequence[str]) -> dict[str, bytes]:

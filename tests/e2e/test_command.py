@@ -77,6 +77,18 @@ def test_predict_writes_files(tmp_path: Path) -> None:
     assert result == {"text": "Zoë Zoë", "facts": {"length": 3, "times": 2}}
 
 
+def test_predict_says_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "results.json").mkdir(parents=True)
+    for place, code, told in (
+        ("file/inner", 2, f"--output '{tmp_path}/file/inner' cannot be made: Not a directory"),
+        ("taken", 1, f"'{tmp_path}/taken/results.json' cannot be written: Is a directory"),
+    ):
+        inputs = ("--input", "measurements=[5.1,3.5,1.4,0.2]")
+        done = run(OMI, "predict", IRIS, *inputs, "--output", str(tmp_path / place))
+        assert (done.code, done.out, done.err) == (code, "", f"omi: {told}\n")
+
+
 def test_predict_says_what_it_does_not_print() -> None:
     done = run(OMI, "predict", GREETING, "--input", "name=Ada")
     assert done.code == 0, str(done)
