@@ -25,7 +25,7 @@ class JobSettings:
         _folders,
         "absolute paths, separated by colons",
         "The folders in which /run and `omi run` read and write, separated by colons.",
-        default_text="anywhere",
+        default_text="anywhere; in images /data",
     )
     enforce_card: bool = setting(
         "OMI_ENFORCE_CARD",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 from clients import KServeV1Client, KServeV2Client, ModzyClient, OMIClient
 from clients.base import Client, Failure, Spec
 from clients.examples import SPECS, expected
-from clients.process import Finished
+from clients.process import EXAMPLES, Finished
 
 from containers.images import Images
 from containers.podman import HARDENED, Container, attempt, inspect, podman
@@ -33,7 +34,8 @@ def test_expected_answers(images: Images, jobs: Path, example: str, interface: s
     spec = SPECS[example]
     items, answers, _ = expected(spec)
     image = images.model(example)
-    with Container(image, interface, options=[f"--volume={jobs}:{jobs}"]) as container:
+    options = [f"--volume={jobs}:{jobs}"]
+    with Container(image, interface, options=options, OMI_DATA_ROOTS=str(jobs)) as container:
         port = container.port
         for wire in INTERFACES[interface]:
             if "bytes" in spec.inputs.values() and not wire.carries_bytes:
@@ -43,6 +45,39 @@ def test_expected_answers(images: Images, jobs: Path, example: str, interface: s
                 assert client.infer(items) == answers
         assert container.stop() == 0, container.log
         assert "Traceback" not in container.log
+
+
+@pytest.mark.parametrize("example", ["colours", "entities"])
+def test_jobs_are_read_and_written_in_data_alone(images: Images, jobs: Path, example: str) -> None:
+    """In an image of each kind: by its own Dockerfile, and by omi build."""
+    image = images.model(example)
+    field, name = {"colours": ("image.png", "flag.png"), "entities": ("text.txt", "README.md")}[
+        example
+    ]
+    given, answer = jobs / "in", jobs / "out"
+    given.mkdir()
+    (given / field).write_bytes((EXAMPLES / example / name).read_bytes())
+    with Container(image, "modzy", options=[f"--volume={jobs}:/data"]) as container:
+
+        def run(source: str, target: str) -> httpx.Response:
+            job = {"type": "file", "input": source, "output": target}
+            return httpx.post(f"http://127.0.0.1:{container.port}/run", json=job, timeout=60)
+
+        container.wait_for(lambda: "listens" in container.log)
+        done = run("/data/in", "/data/out")
+        assert done.status_code == 200, done.text
+        assert (answer / "results.json").is_file()
+        for source, target in (("/data/in", "/tmp/out"), ("/etc", "/data/other")):
+            refused = run(source, target)
+            assert refused.status_code == 400
+            assert "outside of OMI_DATA_ROOTS=/data" in refused.text
+
+
+@pytest.mark.parametrize("example", ["colours", "entities"])
+def test_a_volume_at_data_is_any_users(images: Images, example: str) -> None:
+    image = images.model(example)
+    options = (*HARDENED, "--rm", "--volume=/data", "--entrypoint=touch")
+    podman("run", *options, image, "/data/file")
 
 
 def test_the_image_knows_what_to_do_without_being_told(images: Images) -> None:
