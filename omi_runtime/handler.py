@@ -51,8 +51,11 @@ class ModelHandler(ModelKeeper):
         *,
         request_id: str = "",
         traceparent: str = "",
+        started: float | None = None,
     ) -> RequestContext:
-        """A request that has just come; the transport tells it how long the caller waits.
+        """A request that has come just now, or when it `started`, a time of `time.monotonic`.
+
+        The transport tells it how long the caller waits.
 
         It has to be answered within `timeout.run` of model.yaml if given, else `OMI_TIMEOUT`,
         which holds too until model.yaml has been read; and within what the caller allows.
@@ -65,6 +68,7 @@ class ModelHandler(ModelKeeper):
             traceparent=traceparent,
             seconds=seconds,
             source=source,
+            started=started,
         )
 
     async def infer(

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class RequestContext:
-    """One request, from its first byte to its answer. It runs from when it is made.
+    """One request, from its first byte to its answer. It runs from when it is made, or `started`.
 
     Attributes:
         interface: by which interface it came, as `INTERFACE` names it.
@@ -57,12 +57,13 @@ class RequestContext:
         traceparent: str = "",
         seconds: float = math.inf,
         source: str = "limit that nobody set",
+        started: float | None = None,
     ) -> None:
         self.interface = interface
         self.method = method
         self._id = request_id and fit_for_a_line(request_id)
         self.traceparent = traceparent
-        self.started = time.monotonic()
+        self.started = time.monotonic() if started is None else started
         self.deadline = self.started + seconds
         self.cancelled = False
         self.code = ""

@@ -73,7 +73,7 @@ class Call:
             messages are requests of their own, `begin` makes one for each.
     """
 
-    __slots__ = ("_handler", "_head", "_interface", "_method", "_timeout", "context")
+    __slots__ = ("_handler", "_head", "_interface", "_method", "context")
 
     def __init__(
         self, handler: ModelHandler, interface: str, method: str, stream: GRPCStream
@@ -83,11 +83,14 @@ class Call:
         self._interface = interface
         self._method = method
         self._head = head
-        self._timeout = stream.timeout
         self.context = handler.begin(
-            interface, method, request_id=head.request_id, traceparent=head.traceparent
+            interface,
+            method,
+            request_id=head.request_id,
+            traceparent=head.traceparent,
+            started=stream.came,
         )
-        self.context.allow(stream.timeout)
+        self.context.allow(head.timeout)
 
     @property
     def metadata(self) -> Metadata:
@@ -105,7 +108,7 @@ class Call:
 
     def remaining(self) -> float | None:
         """Seconds that the caller still waits; None if it has not said."""
-        timeout = self._timeout
+        timeout = self._head.timeout
         if timeout is None:
             return None
         return max(0.0, self.context.started + timeout - time.monotonic())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol, TypeAlias
@@ -57,7 +58,7 @@ class RequestStream(Stream):
 
     Attributes:
         head: what the request's fields say.
-        timeout: seconds that the caller waits, from when the method begins; None: not said.
+        came: when its head did, a time of `time.monotonic`.
         is_late: the caller's deadline has passed, and nothing has ended the call.
     """
 
@@ -76,9 +77,9 @@ class RequestStream(Stream):
         "_timer",
         "_unread",
         "_waiter",
+        "came",
         "head",
         "is_late",
-        "timeout",
     )
 
     def __init__(
@@ -93,7 +94,7 @@ class RequestStream(Stream):
     ) -> None:
         super().__init__(connection, stream_id, ended=ended)
         self.head = head
-        self.timeout = head.timeout
+        self.came = time.monotonic()
         self.is_late = False
         self._runner = runner
         self._settings = settings
@@ -309,9 +310,9 @@ class RequestStream(Stream):
         if self._task is not None:
             self._wake()
             return
-        timeout = self.timeout
+        timeout = self.head.timeout
         if timeout is not None and self._incoming is not None:
-            timeout = self.timeout = max(0.0, timeout - self._incoming.took())
+            timeout = max(0.0, timeout - self._incoming.took())
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._runner.run(self))
         if timeout is not None:

@@ -346,12 +346,16 @@ def test_a_message_that_is_refused_is_let_in_before_its_caller_is_told(
     assert peer.call(to_echo(b"well")).echo == b"well"
 
 
-def test_a_deadline_counts_from_the_head_of_a_request(peer: Peer) -> None:
-    stream_id = peer.open(grpc_timeout="200m")
+def test_a_deadline_counts_from_the_head_of_a_request(server: Server, peer: Peer) -> None:
+    stream_id = peer.open(grpc_timeout="200m", x_request_id="stalls")
     peer.data(stream_id, to_echo(b"never whole")[:-1], ends=False)
     answer = peer.answer(stream_id)
     assert answer.status == 4
     assert "the request did not arrive within the caller's limit: after 0.2 s" in answer.message
+    line = server.wait_for_log(
+        r"\[stalls\] omi ModzyModel/Run of \w+: DEADLINE_EXCEEDED in (\S+) ms"
+    )
+    assert float(line[1]) >= 200, "and so does what the log and the metrics say of it"
     assert peer.call(to_echo(b"well"), grpc_timeout="20S").echo == b"well"
 
 
