@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from omi_runtime.batch import Batch, Result
@@ -52,7 +52,9 @@ def start(environ: Mapping[str, str], service: str) -> Tracer | None:
     if disabled or exporter == "none" or not any(environ.get(name) for name in ASKS):
         return None
     try:
-        return Tracer(_provider(exporter or "otlp", environ, service))
+        return Tracer(_provider(_exporter(exporter or "otlp", environ), environ, service))
+    except _NoExporterError as error:
+        logger.warning("no traces: %s", error)
     except ImportError as error:
         logger.warning("no traces: %s; install omi-runtime[otel]", error)
     except Exception as error:  # noqa: BLE001 - whatever a library says to its configuration
@@ -60,24 +62,36 @@ def start(environ: Mapping[str, str], service: str) -> Tracer | None:
     return None
 
 
-def _provider(exporter: str, environ: Mapping[str, str], service: str) -> TracerProvider:
+class _NoExporterError(Exception):
+    """What the environment asks for is not installed."""
+
+
+def _exporter(name: str, environ: Mapping[str, str]) -> EntryPoint:
+    """What is installed under an exporter's name; `otlp` is one of several, by the protocol."""
+    wanted, remedy = f"OTEL_TRACES_EXPORTER={name!r}", "a package that has it"
+    if name == "otlp":
+        name, remedy = "otlp_proto_http", "omi-runtime[otel]"
+        wanted = "OpenTelemetry's exporter for OTLP"
+        for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+            if protocol := environ.get(variable):
+                wanted = f"{variable}={protocol!r}"
+                if protocol == "grpc":
+                    name, remedy = "otlp_proto_grpc", "opentelemetry-exporter-otlp-proto-grpc"
+                break
+    for point in entry_points(group="opentelemetry_traces_exporter", name=name):
+        return point
+    raise _NoExporterError(f"{wanted} needs {remedy} to be installed")
+
+
+def _provider(exporter: EntryPoint, environ: Mapping[str, str], service: str) -> TracerProvider:
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    if exporter == "otlp":
-        protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
-            "OTEL_EXPORTER_OTLP_PROTOCOL"
-        )
-        exporter = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
-    points = entry_points(group="opentelemetry_traces_exporter", name=exporter)
-    if not points:
-        raise ImportError(f"OTEL_TRACES_EXPORTER={exporter!r} is not installed")
-    (point,) = list(points)[:1]
     own = {} if environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
     # The end is this runtime's to bring about: at the interpreter's exit it might take for ever.
     provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(point.load()()))
+    provider.add_span_processor(BatchSpanProcessor(exporter.load()()))
     # What the exporter has to say belongs to the server's log.
     theirs, ours = logging.getLogger("opentelemetry"), logging.getLogger("omi_runtime")
     theirs.handlers, theirs.propagate = ours.handlers, False

@@ -125,6 +125,13 @@ def test_a_request_and_its_batch_are_spans_of_the_callers_trace(
     ("variables", "told"),
     [
         ({"OTEL_TRACES_EXPORTER": "carrier-pigeon"}, "no traces: OTEL_TRACES_EXPORTER='carrier-pi"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            },
+            "OTEL_EXPORTER_OTLP_PROTOCOL='grpc' needs opentelemetry-exporter-otlp-proto-grpc to be",
+        ),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, ""),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "no address at all"}, ""),
         (
@@ -136,7 +143,7 @@ def test_a_request_and_its_batch_are_spans_of_the_callers_trace(
             "",
         ),
     ],
-    ids=["exporter", "nobody", "no-address", "sampler", "delay"],
+    ids=["exporter", "protocol", "nobody", "no-address", "sampler", "delay"],
 )
 def test_a_configuration_that_is_wrong_never_stops_the_server(
     servers: Any, tmp_path: Any, variables: dict[str, str], told: str
