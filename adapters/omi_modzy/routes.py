@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from omi_modzy.errors import answer, error_response
@@ -23,6 +24,7 @@ from omi_runtime.transport.http import (
     Send,
     respond,
 )
+from omi_runtime.transport.http_messages import Refused
 
 
 def make_app(handler: ModelHandler, interface: str, settings: JobSettings) -> Dispatcher:
@@ -45,8 +47,8 @@ def make_app(handler: ModelHandler, interface: str, settings: JobSettings) -> Di
         handler,
         interface,
         table,
-        _NotRouted(table),
-        lambda error: error_response(error, debug=debug),
+        _NotRouted(table, debug=debug),
+        partial(error_response, debug=debug),
     )
 
 
@@ -98,8 +100,9 @@ class ModzyRoutes:
 class _NotRouted:
     """404 and 405 in the interface's own shape."""
 
-    def __init__(self, routes: Mapping[str, Mapping[str, Route]]) -> None:
+    def __init__(self, routes: Mapping[str, Mapping[str, Route]], *, debug: bool) -> None:
         self._routes = routes
+        self._debug = debug
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -107,11 +110,14 @@ class _NotRouted:
         path, method = scope["path"], scope["method"]
         allowed = self._routes.get(path)
         if allowed is None:
-            await respond(send, answer(404, f"no route {path}: {_ROUTES}"))
+            await respond(send, self._refuse(404, f"no route {path}: {_ROUTES}"))
             return
-        response = answer(405, f"{method} {path}: this route takes {', '.join(allowed)}")
+        response = self._refuse(405, f"{method} {path}: this route takes {', '.join(allowed)}")
         response.headers = [*response.headers, (b"allow", ", ".join(allowed).encode())]
         await respond(send, response)
+
+    def _refuse(self, status: int, message: str) -> Response:
+        return error_response(Refused(status, message), debug=self._debug)
 
 
 _READY: Final = answer(200, "ready")

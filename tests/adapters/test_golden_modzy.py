@@ -403,6 +403,11 @@ def test_technical_information_is_only_for_those_who_debug(serve: Serve, job: Jo
     assert answer == run(serve("Words", "modzy"), job.body).json()
     job.give({"text": b"a"})
     assert_told(run(debugging, job.body), SUCCESS)
+    for method, path, status in (("GET", "/nothing", 404), ("GET", "/run", 405)):
+        answer = send(debugging.address, method, path).json()
+        assert answer["statusCode"] == status
+        assert answer.pop("technicalInformation").endswith(f"Refused: {answer['message']}\n")
+        assert answer == send(serve("Words", "modzy").address, method, path).json()
 
 
 def test_the_output_directory_is_made_with_its_parents(serve: Serve, job: Job) -> None:
