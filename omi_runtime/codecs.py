@@ -55,6 +55,21 @@ def media_types(field: Field) -> dict[str, str]:
     return extensions
 
 
+def usual_extensions(field: Field) -> set[str]:
+    """Those of `media_types` that are worth naming: of a media type with many, the first."""
+    by_media_type: dict[str, list[str]] = {}
+    for extension, media_type in media_types(field).items():
+        by_media_type.setdefault(media_type, []).append(extension)
+    return {
+        extension
+        for extensions in by_media_type.values()
+        for extension in (extensions if len(extensions) <= _MOST_NAMED else extensions[:1])
+    }
+
+
+_MOST_NAMED: Final = 3
+"""Such as .jpg, .jpe and .jpeg; application/octet-stream has a dozen."""
+
 Buffer = bytes | memoryview
 """What is decoded. Tensors of .npy and .bin files are views of it, not copies."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Final
 
 import orjson
@@ -75,6 +76,13 @@ class ItemCodec:
         """The names under which an input may come, the exact one first."""
         names = [name for name, key in self._keys.items() if key.field is field]
         return sorted(names, key=lambda name: name != field.name)
+
+    def usual_names(self, field: Field) -> list[str]:
+        """Those of `file_names` that an error tells: an exact one with an extension is enough."""
+        if PurePath(field.name).suffix:
+            return [field.name]
+        usual = {field.name + extension for extension in codecs.usual_extensions(field)}
+        return [name for name in self.file_names(field) if name == field.name or name in usual]
 
     def decode(self, item: Item) -> Row | OMIError:
         """One item's values by input name, or the error that it is answered with."""
@@ -141,15 +149,14 @@ class ItemCodec:
 
     def _missing(self, name: str, names: Iterable[str]) -> OMIError:
         field = self.signature.input_by_name[name]
-        accepted = ", ".join(self.file_names(field))
+        usual = self.usual_names(field)
+        accepted = f"send {'one of ' if len(usual) > 1 else ''}{', '.join(usual)}"
         for candidate in names:
             if candidate.startswith(name + "."):
-                return UnsupportedMediaType(
-                    f"{name}: {candidate!r} is not read here; send one of {accepted}"
-                )
+                return UnsupportedMediaType(f"{name}: {candidate!r} is not read here; {accepted}")
         unknown = [repr(candidate[:_SHOWN]) for candidate in names if candidate not in self._keys]
         instead = f"; there is no input {', '.join(unknown[:3])}" if unknown else ""
-        return InvalidInput(f"input {name!r} is missing: send one of {accepted}{instead}")
+        return InvalidInput(f"input {name!r} is missing: {accepted}{instead}")
 
 
 def extra(values: list[Any] | None, row: int) -> bytes:

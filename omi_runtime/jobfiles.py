@@ -125,12 +125,11 @@ class JobFiles:
                     if found is not None:
                         files[found[0]] = found[1]
                     elif field.required:
-                        raise _missing(field, path, names)
+                        raise self._missing(field, path)
                 if not files:  # of optional ones; and where there are no roots, nobody has looked
                     os.stat(folder.prefix + ".", dir_fd=folder.descriptor)
         except (FileNotFoundError, NotADirectoryError):
-            field, names = self._inputs[0]
-            raise _missing(field, path, names) from None
+            raise self._missing(self._inputs[0][0], path) from None
         except OSError as error:
             raise InvalidRequest(f"input {path!r} cannot be read: {error.strerror}") from None
         return files
@@ -158,6 +157,12 @@ class JobFiles:
         if failure is not None:
             raise failure
         return None
+
+    def _missing(self, field: Field, path: str) -> InvalidRequest:
+        names = " or ".join(self._codec.usual_names(field))
+        return InvalidRequest(
+            f"input {field.name!r} is missing in {path!r}: expected a file called {names}"
+        )
 
 
 def job_files(handler: ModelHandler, roots: Roots, *, enforce_card: bool) -> JobFiles:
@@ -191,12 +196,6 @@ def make_output(job: Job, roots: Roots) -> None:
         roots.make_folder(job.output)
     except OSError as error:
         raise InvalidRequest(f"output {job.output!r} cannot be made: {error.strerror}") from None
-
-
-def _missing(field: Field, path: str, names: list[str]) -> InvalidRequest:
-    return InvalidRequest(
-        f"input {field.name!r} is missing in {path!r}: expected a file called {' or '.join(names)}"
-    )
 
 
 def _content(descriptor: int, size: int, *, mapped: bool) -> bytes | memoryview:

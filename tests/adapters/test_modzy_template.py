@@ -126,6 +126,18 @@ def test_failures_are_told_as_the_template_does(  # noqa: PLR0917 - a row of the
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_missing_file_is_told_by_its_own_name(
+    template: str, serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "input.txt").write_text("a")
+    body = json.dumps({"type": "file", "input": str(tmp_path), "output": str(tmp_path)}).encode()
+    answer = send(serve(template, "modzy").address, "POST", "/run", body)
+    assert answer.status == 400
+    assert answer.json()["message"] == (
+        f"input 'options.json' is missing in {str(tmp_path)!r}: expected a file called options.json"
+    )
+
+
 def test_the_folders_of_runs_are_taken_away(
     template: str, serve: Serve, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -101,6 +101,21 @@ def test_the_names_under_which_an_input_may_come_have_the_exact_one_first() -> N
     assert items.file_names(items.signature.inputs[0]) == ["a", "a.txt", "a.json"]
 
 
+@pytest.mark.parametrize(
+    ("name", "marker", "told"),
+    [
+        ("config.json", Bytes(), "send config.json"),
+        ("config.json", Bytes("application/json"), "send config.json"),
+        ("scan", Bytes(), "send one of scan, scan.bin"),
+        ("scan", Bytes("text/plain"), "send one of scan, scan.bin, scan.txt"),
+        ("scan", Bytes("image/png"), "send one of scan, scan.bin, scan.png"),
+    ],
+)
+def test_of_many_names_an_error_tells_the_usual_ones(name: str, marker: Bytes, told: str) -> None:
+    error = refusal(codec({name: marker}).decode({}))
+    assert error.message == f"input {name!r} is missing: {told}"
+
+
 # --- answers ---
 
 
