@@ -13,7 +13,7 @@ from omi_runtime.cli import certificates
 from omi_runtime.cli.loaded import MODEL_HELP, fail, with_model
 from omi_runtime.errors import InvalidInput, OMIError, SettingsError, StartupError
 from omi_runtime.handler import ModelHandler
-from omi_runtime.items import ItemCodec
+from omi_runtime.items import Item, ItemCodec
 from omi_runtime.runner import Wanted
 from omi_runtime.settings import Settings
 from omi_runtime.tls import ClientCertificates
@@ -55,12 +55,10 @@ def predict_command(
     known = certificates.read(**tls)
     wanted = Wanted(explain, drift)
     try:
+        item = _read_inputs(inputs)
         if output is not None:
             _make(output)
-        if url:
-            answer = _ask_server(url, inputs, wanted, known)
-        else:
-            answer = _ask_model(model, inputs, wanted)
+        answer = _ask_server(url, item, wanted, known) if url else _ask_model(model, item, wanted)
     except OMIError as error:
         click.echo(f"omi: {error.message}", err=True)
         raise SystemExit(1) from None
@@ -73,10 +71,10 @@ def predict_command(
         _write(output / Path(name).name, data)  # a foreign server may say anything
 
 
-def _ask_model(model: str | None, inputs: Sequence[str], wanted: Wanted) -> dict[str, bytes]:
+def _ask_model(model: str | None, item: Item, wanted: Wanted) -> dict[str, bytes]:
     async def answer(handler: ModelHandler) -> dict[str, bytes]:
         codec = ItemCodec(handler.signature, handler.name, handler.settings.nan)
-        row = codec.decode(_read_inputs(inputs))
+        row = codec.decode(item)
         (files,) = codec.encode(await handler.infer_rows([row], wanted))
         if isinstance(files, OMIError):
             raise files
@@ -86,7 +84,7 @@ def _ask_model(model: str | None, inputs: Sequence[str], wanted: Wanted) -> dict
 
 
 def _ask_server(
-    url: str, inputs: Sequence[str], wanted: Wanted, known: ClientCertificates
+    url: str, item: Item, wanted: Wanted, known: ClientCertificates
 ) -> dict[str, bytes]:
     settings = environment.read(Settings)
     interface = settings.interface[0]
@@ -95,7 +93,7 @@ def _ask_server(
         raise SettingsError(f"INTERFACE={interface!r} has no client for --url: expected omi")
     answer: dict[str, bytes] = predict(
         url,
-        _read_inputs(inputs),
+        item,
         explain=wanted.explanation,
         detect_drift=wanted.drift,
         certificates=known,
@@ -132,7 +130,13 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _read_inputs(texts: Sequence[str]) -> dict[str, bytes]:
-    return dict(_read_input(text) for text in texts)
+    inputs: dict[str, bytes] = {}
+    for text in texts:
+        name, value = _read_input(text)
+        if name in inputs:
+            raise SettingsError(f"--input {name} is given twice: give it once")
+        inputs[name] = value
+    return inputs
 
 
 def _read_input(text: str) -> tuple[str, bytes]:

@@ -56,6 +56,8 @@ def run_command(
     OMI_DATA_ROOTS and OMI_ENFORCE_CARD hold for it too.
     """
     try:
+        if again and not each:
+            raise SettingsError("--again is for --each: a single job is run whatever is there")
         settings = environment.read(JobSettings)
     except SettingsError as invalid:
         fail(invalid)
@@ -77,7 +79,8 @@ def run_command(
     for job, error in outcome.failures:
         click.echo(f"omi: {job.input}: {error.message}", err=True)
     if each:
-        click.echo(f"omi: {outcome}", err=True)
+        nothing = f": {source} has no subfolders, which are the jobs" if outcome.is_nothing else ""
+        click.echo(f"omi: {outcome}{nothing}", err=True)
     if outcome.failures:
         raise SystemExit(1)
 
@@ -89,6 +92,11 @@ class Outcome:
     before: int
     run: int
     failures: list[tuple[Job, OMIError]]
+
+    @property
+    def is_nothing(self) -> bool:
+        """There was no job at all."""
+        return not (self.before or self.run)
 
     def __str__(self) -> str:
         parts = {

@@ -101,8 +101,6 @@ def test_predict_says_what_it_does_not_print() -> None:
     ("inputs", "told"),
     [
         ([], "'pair' is missing"),
-        (["pair"], "NAME=VALUE"),
-        (["pair=@/no/such/file"], "No such file"),
         (["pair=[1]"], "shape"),
         (["pair=cats"], "pair: is not JSON"),
         (["pair=[-1,5]"], "pair: 5 is refused"),
@@ -121,6 +119,24 @@ def test_predict_refuses(inputs: list[str], told: str, marks: Path) -> None:
     assert last.startswith("omi: ")
     assert told in last
     assert (marks / "closed").exists(), "the model is closed all the same"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code", "told"),
+    [
+        (["pair"], 1, "omi: --input 'pair': expected NAME=VALUE or NAME=@FILE\n"),
+        (["pair=@/no/file"], 1, "omi: --input 'pair=@/no/file': No such file or directory\n"),
+        (["pair=[1,2]", "pair=[1,2]"], 2, "omi: --input pair is given twice: give it once\n"),
+    ],
+    ids=str,
+)
+def test_predict_refuses_before_it_loads(
+    inputs: list[str], code: int, told: str, marks: Path
+) -> None:
+    arguments = [word for value in inputs for word in ("--input", value)]
+    done = run(OMI, "predict", TOTALS, *arguments, MARKS=str(marks))
+    assert (done.code, done.out, done.err) == (code, "", told)
+    assert list(marks.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["predict", "describe"])

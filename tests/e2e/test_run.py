@@ -135,8 +135,18 @@ def test_the_output_may_lie_in_the_input(place: Path) -> None:
 
 
 def test_nothing_to_do(place: Path) -> None:
+    (place / "in" / "values.json").write_text("[1, 2]")
     done = omi_run(place, "--each")
-    assert (done.code, done.err) == (0, "omi: 0 done\n")
+    told = f"omi: 0 done: {place / 'in'} has no subfolders, which are the jobs\n"
+    assert (done.code, done.err) == (0, told)
+
+
+def test_again_is_for_each(place: Path) -> None:
+    put(place, "", 1, 2)
+    done = omi_run(place, "--again")
+    told = "omi: --again is for --each: a single job is run whatever is there\n"
+    assert (done.code, done.out, done.err) == (2, "", told)
+    assert not (place / "out").exists()
 
 
 def test_the_roots_hold_for_it_too(place: Path) -> None:
