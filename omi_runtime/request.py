@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import math
 import os
+import re
 import time
 from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
@@ -26,7 +27,7 @@ class RequestContext:
     Attributes:
         interface: by which interface it came, as `INTERFACE` names it.
         method: what is asked, in the interface's own words, such as `v2.infer`.
-        traceparent: W3C trace context as the caller sent it, or empty.
+        traceparent: W3C trace context as the caller sent it; empty if it sent no valid one.
         started: when it came, a time of `time.monotonic`.
         deadline: until when it has to be answered, a time of `time.monotonic`; or infinity.
         cancelled: nobody waits any more: the caller has gone, or has been told that time is over.
@@ -62,7 +63,7 @@ class RequestContext:
         self.interface = interface
         self.method = method
         self._id = request_id and fit_for_a_line(request_id)
-        self.traceparent = traceparent
+        self.traceparent = traceparent and _well_formed(traceparent)
         self.started = time.monotonic() if started is None else started
         self.deadline = self.started + seconds
         self.cancelled = False
@@ -166,6 +167,16 @@ def fit_for_a_line(text: str) -> str:
     if len(text) <= LONGEST_ID and text.isascii() and text.isprintable():
         return text.strip()
     return "".join(c for c in text if c.isascii() and c.isprintable())[:LONGEST_ID].strip()
+
+
+def _well_formed(traceparent: str) -> str:
+    """A valid one; what is not is to be ignored (W3C Trace Context, section 3.2)."""
+    return traceparent if _TRACEPARENT.fullmatch(traceparent) else ""
+
+
+_PARENT: Final = r"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACEPARENT: Final = re.compile(rf"00{_PARENT}|(?!00|ff)[0-9a-f]{{2}}{_PARENT}(?:-[!-~]*)?")
+"""Later versions than 00 may have more behind it; ff is none."""
 
 
 def _make_id() -> str:

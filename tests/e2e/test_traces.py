@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -156,6 +157,37 @@ def test_a_configuration_that_is_wrong_never_stops_the_server(
         server.signal()
         assert server.wait() == 0
         assert time.monotonic() - began < process.PATIENCE / 2
+
+
+TELLS = """
+from omi_runtime import Model, current_request
+
+class Tells(Model):
+    def predict(self, asked: str) -> str:
+        return current_request().traceparent
+"""
+
+
+def test_a_model_has_the_callers_trace_if_it_is_one(servers: Any, tmp_path: Any) -> None:
+    (tmp_path / "model.py").write_text(TELLS)
+    server = servers(INTERFACE="kserve,omi", OMI_MODEL=tmp_path, PSC_MODEL_PORT="0")
+    url = f"http://127.0.0.1:{server.port('kserve')}/v1/models/tells:predict"
+    with OMIClient(server.port("omi"), TOTALS, tmp_path) as client:
+        run = client.channel.unary_unary(
+            "/ModzyModel/Run", pb.RunRequest.SerializeToString, pb.RunResponse.FromString
+        )
+        request = pb.RunRequest(inputs=[pb.InputItem(input={"asked": b"?"})])
+        for sent, told in {
+            TRACEPARENT: TRACEPARENT,
+            "junk": "",
+            f"00-{'0' * 32}-{CALLER}-01": "",
+            f"ff-{TRACE}-{CALLER}-01": "",
+        }.items():
+            headers = {"traceparent": sent}
+            answer = httpx.post(url, json={"instances": ["?"]}, headers=headers, trust_env=False)
+            assert answer.json() == {"predictions": [told]}
+            (output,) = run(request, metadata=list(headers.items()), timeout=30).outputs
+            assert json.loads(output.output["results.json"])["data"]["result"] == told
 
 
 @pytest.mark.parametrize(

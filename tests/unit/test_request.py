@@ -1,4 +1,4 @@
-"""A request's id, which may be anything when it comes from outside."""
+"""A request's id and trace, which may be anything when they come from outside."""
 
 from __future__ import annotations
 
@@ -38,3 +38,34 @@ def test_whatever_is_sent_the_id_fits_a_header(sent: str) -> None:
     assert request_id.isascii()
     assert request_id.isprintable()
     assert request_id == request_id.strip()
+
+
+TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    "sent", [f"00-{TRACE}-{CALLER}-01", f"cc-{TRACE}-{CALLER}-00", f"01-{TRACE}-{CALLER}-01-more"]
+)
+def test_a_callers_trace_is_kept(sent: str) -> None:
+    assert RequestContext(traceparent=sent).traceparent == sent
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "junk",
+        f"ff-{TRACE}-{CALLER}-01",
+        f"00-{'0' * 32}-{CALLER}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{CALLER}-01",
+        f"00-{TRACE}-{CALLER}-01-more",
+        f"01-{TRACE}-{CALLER}-01more",
+        f"00-{TRACE}-{CALLER}",
+        f"00-{TRACE}-{CALLER}-01\n",
+        f"0-{TRACE}-{CALLER}-01",
+        f"00-{TRACE[1:]}-{CALLER}-01",
+    ],
+)
+def test_what_is_no_trace_is_none(sent: str) -> None:
+    """W3C Trace Context, sections 3.2 and 4.3."""
+    assert RequestContext(traceparent=sent).traceparent == ""
