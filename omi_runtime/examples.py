@@ -6,6 +6,7 @@ They have the right form and, for want of a better one, plain content: zeros, "t
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -22,12 +23,22 @@ _PIXEL: Final = base64.b64decode(
 """A PNG of one pixel: what Bytes most often are is a picture."""
 
 
+_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - not bound here
+
+
+def address(settings: Settings, port: int) -> str:
+    """Where this machine reaches a port: localhost, unless `OMI_HOST` is a particular address."""
+    host = "localhost" if settings.host in _EVERY_ADDRESS else settings.host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def curl(settings: Settings, port: int, path: str) -> str:
     """How curl is told where to post."""
+    where = address(settings, port) + path
     if not settings.tls_cert:
-        return f"curl -s localhost:{port}{path}"
+        return f"curl -s {shlex.quote(where)}"
     own = " --cert client.pem --key client.key" if settings.tls_client_ca else ""
-    return f"curl -sk{own} https://localhost:{port}{path}"
+    return f"curl -sk{own} {shlex.quote(f'https://{where}')}"
 
 
 def grpcurl(settings: Settings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shlex
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -71,4 +72,5 @@ class OMIAdapter:
         item = {name: base64.b64encode(data).decode() for name, data in files.items()}
         body = orjson.dumps({"inputs": [{"input": item}]}).decode()
         grpcurl = examples.grpcurl(self._mount.settings)
-        return f"{grpcurl} -d '{body}' localhost:{self.port} ModzyModel/Run"
+        address = shlex.quote(examples.address(self._mount.settings, self.port))
+        return f"{grpcurl} -d '{body}' {address} ModzyModel/Run"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shlex
 import socket
 import threading
 from dataclasses import replace
@@ -158,17 +160,46 @@ def test_what_interface_and_protocol_select(
         assert client.infer([{"pair": [1.0, 2.0]}]) == [Answer({"total": 3.0})]
 
 
-@pytest.mark.parametrize("interface", ["omi", "kserve"])
-def test_the_sixth_version_of_the_internet_protocol(
-    servers: Any, marks: Path, interface: str
-) -> None:
+def _need_ipv6() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
+
+
+@pytest.mark.parametrize("interface", ["omi", "kserve"])
+def test_the_sixth_version_of_the_internet_protocol(
+    servers: Any, marks: Path, interface: str
+) -> None:
+    _need_ipv6()
     server = servers(INTERFACE=interface, OMI_MODEL=TOTALS.source, MARKS=marks, OMI_HOST="::1")
     port = server.port(interface)
     socket.create_connection(("::1", port), timeout=10).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("0.0.0.0", "localhost"),
+        ("::", "localhost"),
+        ("127.0.0.5", "127.0.0.5"),
+        ("::1", "[::1]"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_how_to_try_it_can_be_pasted_wherever_it_listens(
+    servers: Any, marks: Path, host: str, shown: str
+) -> None:
+    if ":" in host:
+        _need_ipv6()
+    server = servers(
+        INTERFACE="kserve,omi", OMI_MODEL=TOTALS.source, OMI_HOST=host, PSC_MODEL_PORT="0"
+    )
+    line = server.wait_for_log(r"try it: (curl .*)$")[1]
+    assert f"{shown}:{server.port('kserve')}/v1/models/totals:predict" in line
+    assert json.loads(run("sh", "-c", line).out) == {"predictions": [0.0]}
+    line = server.wait_for_log(r"try it: (grpcurl .*)$")[1]
+    assert f"{shown}:{server.port('omi')}" in shlex.split(line)
 
 
 def test_several_interfaces_around_one_model(

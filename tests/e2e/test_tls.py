@@ -144,7 +144,7 @@ def test_both_transports_speak_tls_and_nothing_else(serve: Any, files: Files) ->
     with pytest.raises(grpc.RpcError) as refused:
         check(health_pb2.HealthCheckRequest(), timeout=10)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "try it: curl -sk https://localhost" in server.log
+    assert "try it: curl -sk https://127.0.0.1" in server.log
     assert "try it: grpcurl -insecure" in server.log
     server.signal()
     assert server.wait() == 0
