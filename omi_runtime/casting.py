@@ -40,7 +40,7 @@ _PLAIN: Final[dict[str, tuple[set[type], float, float]]] = {
     },
 }
 """By datatype, the types and the range of the elements that numpy converts as `from_json` would."""
-_RAGGED: Final = "has lists of unequal lengths where a tensor is expected"
+RAGGED: Final = "has lists of unequal lengths where a tensor is expected"
 
 
 def from_json(value: Any, datatype: str) -> Array:
@@ -76,7 +76,7 @@ def from_json(value: Any, datatype: str) -> Array:
     try:
         array = np.array(value)
     except ValueError:
-        raise InvalidInput(_RAGGED) from None
+        raise InvalidInput(RAGGED) from None
     except OverflowError:
         raise InvalidInput(f"has a number outside the range of {datatype}") from None
     if array.size == 0 or datatype == "BOOL":
@@ -184,9 +184,9 @@ def _check_elements(value: Any, datatype: str) -> None:
             return
         odd = next(e for e in flatten(value, depth) if type(e) not in expected)
     except TypeError:  # an element where a list is expected
-        raise InvalidInput(_RAGGED) from None
+        raise InvalidInput(RAGGED) from None
     if isinstance(odd, list):
-        raise InvalidInput(_RAGGED)
+        raise InvalidInput(RAGGED)
     wanted = "true or false" if datatype == "BOOL" else "a number"
     raise InvalidInput(f"has {_found(odd)} where {datatype} expects {wanted}")
 
@@ -226,10 +226,10 @@ def unnest(value: Any) -> tuple[tuple[int, ...], list[Any]]:
         size = len(elements[0])
         shape.append(size)
         if any(not isinstance(e, list | tuple) or len(e) != size for e in elements):
-            raise InvalidInput(_RAGGED)
+            raise InvalidInput(RAGGED)
         elements = list(itertools.chain.from_iterable(elements))
     if any(isinstance(element, list | tuple) for element in elements):
-        raise InvalidInput(_RAGGED)
+        raise InvalidInput(RAGGED)
     if len(shape) > _MAX_DIMENSIONS:
         raise InvalidInput(f"has lists nested {len(shape)} deep, more than {_MAX_DIMENSIONS}")
     return tuple(shape), elements

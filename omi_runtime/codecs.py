@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from omi_runtime import casting, datatypes, npy
+from omi_runtime import casting, datatypes, npy, parts
 from omi_runtime.batch import Column
 from omi_runtime.datatypes import Array
 from omi_runtime.errors import InvalidInput, UnsupportedMediaType
@@ -112,6 +112,8 @@ def decoder(field: Field, media_type: str | None) -> Callable[[Buffer], Any]:
     datatype, shape = marker.datatype, marker.shape
 
     def decode_tensor(data: Buffer) -> Any:
+        if len(data) >= parts.PART_BYTES:
+            return decode_any(data)
         try:
             array = casting.from_json(orjson.loads(data), datatype)
         except (orjson.JSONDecodeError, InvalidInput):
@@ -213,7 +215,10 @@ def _decode_text(data: Buffer, media_type: str) -> str:
 
 
 def _decode_json(data: Buffer, marker: Tensor) -> Array:
-    return check_shape(casting.from_json(load_json(data), marker.datatype), marker)
+    array = parts.from_json(data, marker.datatype)
+    if array is None:
+        array = casting.from_json(load_json(data), marker.datatype)
+    return check_shape(array, marker)
 
 
 def _decode_npy(data: Buffer, marker: Tensor) -> Array:
@@ -228,16 +233,14 @@ def _decode_npy(data: Buffer, marker: Tensor) -> Array:
 
 
 def _decode_csv(data: Buffer, marker: Tensor) -> Array:
-    text = _decode_text(data, TEXT)
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
-    except csv.Error as error:
-        raise InvalidInput(f"is not CSV: {error}") from None
     if marker.datatype == "BYTES":
-        values: Any = rows
+        array = casting.from_json(_csv_rows(_decode_text(data, TEXT)), marker.datatype)
     else:
-        values = [[_csv_number(cell, marker.datatype) for cell in row] for row in rows]
-    array = casting.from_json(values, marker.datatype)
+        try:
+            array = parts.from_csv(data, marker.datatype)
+        except UnicodeDecodeError:
+            _decode_text(data, TEXT)  # which says where
+            raise
     if array.ndim == 2 and len(marker.shape) < 2:
         if len(marker.shape) == 1 and 1 in array.shape:
             array = array.reshape(-1)
@@ -246,19 +249,11 @@ def _decode_csv(data: Buffer, marker: Tensor) -> Array:
     return check_shape(array, marker)
 
 
-def _csv_number(cell: str, datatype: str) -> bool | int | float:
-    word = cell.strip()
-    if datatype == "BOOL" and word.lower() in ("true", "false", "1", "0"):
-        return word.lower() in ("true", "1")
-    for kind in (int, float):
-        try:
-            number: int | float = kind(word.replace("_", "?"))  # to Python 1_000 is a number
-        except ValueError:
-            continue
-        if kind is float and not math.isfinite(number):
-            raise InvalidInput(f"has {cell!r}: NaN and infinity are refused")
-        return number
-    raise InvalidInput(f"has {cell!r} where {datatype} expects a number")
+def _csv_rows(text: str) -> list[list[str]]:
+    try:
+        return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise InvalidInput(f"is not CSV: {error}") from None
 
 
 def _decode_binary(data: Buffer, marker: Tensor) -> Array:

@@ -196,6 +196,48 @@ def test_the_card_holds_for_it_too(place: Path) -> None:
     assert omi_run(place, "--each").err == "omi: 2 done, 1 done before\n"
 
 
+MEASURED = """
+import re
+from pathlib import Path
+from typing import Annotated
+import numpy as np
+from omi_runtime import Model, Tensor
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+class Measured(Model):
+    def load(self):
+        self.before = peak()
+
+    def predict(
+        self, values: Annotated[np.ndarray, Tensor("INT32", [-1, 3])]
+    ) -> Annotated[np.ndarray, Tensor("INT64", [2])]:
+        return np.array([peak() - self.before, values.sum()])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "line", "end"),
+    [
+        ("values.json", b"[", b"[12345,23456,34567],", b"[1,2,3]]"),
+        ("values.csv", b"", b"12345,23456,34567\n", b"1,2,3"),
+    ],
+)
+def test_a_large_text_of_numbers_takes_little_more_than_itself(
+    name: str, begin: bytes, line: bytes, end: bytes, place: Path
+) -> None:
+    (place / "model" / "model.py").write_text(MEASURED)
+    size = 24 * 1024 * 1024
+    count = size // len(line)
+    (place / "in" / name).write_bytes(begin + line * count + end)
+    done = omi_run(place)
+    assert done.code == 0, done
+    answer = json.loads((place / "out" / "results.json").read_bytes())["data"]["result"]
+    assert answer[1] == count * (12345 + 23456 + 34567) + 6
+    assert answer[0] < 3 * size, f"{answer[0] / size:.1f} times the file's size"
+
+
 def test_an_input_folder_that_is_not_there(place: Path) -> None:
     (place / "in").rmdir()
     done = omi_run(place)
