@@ -94,7 +94,7 @@ class Image:
             Broken: there is none.
         """
         text = self.labels.get(name, "")
-        expect(text, f"there is no label {name}")
+        expect(text, f"there is no label {name}: a line of a Dockerfile adds it, LABEL {name}=…")
         return text
 
     def json_label(self, name: str) -> list[Any]:

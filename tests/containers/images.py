@@ -31,6 +31,7 @@ FROM {RUNTIME}
 COPY . /model
 RUN pip install --no-cache-dir -r /model/requirements.txt
 RUN omi lock /model
+LABEL ml.openml.model_name="My model"
 """
 """A model's own Dockerfile, as docker/Dockerfile and the documentation have it."""
 

@@ -56,6 +56,18 @@ def test_ours_keeps_every_rule(images: Images) -> None:
     assert asked <= set(rows)
 
 
+def test_one_by_a_dockerfile_of_its_own_keeps_every_rule(images: Images) -> None:
+    code, rows = check(images.model("colours"), "--no-run")
+    assert broken(rows) == set(), [rows[name] for name in broken(rows)]
+    assert code == 0
+
+
+def test_the_runtimes_own_image_lacks_a_model_and_its_name(images: Images) -> None:
+    _, rows = check(f"{images.runtime}:latest", "--no-run")
+    assert broken(rows) == {"image.name", "image.tag"}
+    assert rows["image.name"]["note"].endswith("LABEL ml.openml.model_name=…")
+
+
 def test_a_wrong_image_breaks_every_rule(images: Images) -> None:
     tag = f"{PREFIX}-wrong:latest"
     build(images, tag, WRONG)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from clients.process import ROOT
+from clients.process import EXAMPLES, ROOT
 
-from omi_runtime.image import cuda
+from omi_runtime.image import cuda, labels
 from omi_runtime.image.context import Contents, dockerfile
 from omi_runtime.image.facts import Facts
+from omi_runtime.loading import read_card
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
 
@@ -25,15 +28,24 @@ def test_the_runtimes_own() -> None:
     assert lint(ROOT / "docker" / "Dockerfile") == ""
 
 
+def test_the_runtimes_own_has_the_labels_that_are_the_same_for_every_model() -> None:
+    card = read_card(str(EXAMPLES / "iris"))[1]
+    expected = labels.labels(card)
+    text = (ROOT / "docker" / "Dockerfile").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"^LABEL (.*)$", text, re.MULTILINE)
+    told = dict(word.split("=", 1) for word in shlex.split(line))
+    assert told == {n: expected[n] for n in (labels.INTERFACES, labels.PROTOCOLS, labels.PORT)}
+
+
 @pytest.mark.parametrize("hashed", [True, False])
 @pytest.mark.parametrize("wheels", [True, False])
 @pytest.mark.parametrize("version", ["", "12.8"])
 def test_a_models(tmp_path: Path, *, hashed: bool, wheels: bool, version: str) -> None:
     facts = Facts("", dirty=False, training=None, run="", epoch=None)
-    labels = {"org.opencontainers.image.title": 'a "b" $c'}
+    marks = {"org.opencontainers.image.title": 'a "b" $c'}
     folder = tmp_path if wheels else None
     choice = cuda.choose(version, "", "python:3.12-slim")
-    contents = Contents(tmp_path, labels, facts, choice, folder)
+    contents = Contents(tmp_path, marks, facts, choice, folder)
     path = tmp_path / "Dockerfile"
     path.write_text(dockerfile(contents, hashed=hashed))
     assert lint(path) == ""
