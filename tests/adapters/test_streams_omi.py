@@ -23,8 +23,8 @@ MODELS = Path(__file__).with_name("models_v2.py")
 METHOD = "/openmodel.v2.InferenceService/PredictStream"
 MEGABYTE = 1024 * 1024
 
-ITEMS = int(os.environ.get("STREAM_ITEMS", "5000"))
-"""How long the long stream is; `STREAM_ITEMS=1000000` takes some minutes."""
+ITEMS = int(os.environ.get("STREAM_ITEMS", "0"))
+"""How long the long streams are, if not as long as usual; 1000000 takes some minutes."""
 
 
 @pytest.fixture
@@ -244,22 +244,31 @@ def test_a_slow_reader_is_held_up_and_holds_up_nobody(serve: Serve, notes: Path)
 
 
 def resident(server: Server) -> int:
-    """Bytes of main memory that the server holds."""
+    """Bytes of main memory that the server holds, without what it has mapped from files."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
 
 
-@pytest.mark.parametrize("model", ["Doubled", "Counting"])
-def test_memory_stays_flat_over_a_long_stream(model: str, serve: Serve) -> None:
+# Measured growth in the second half of such a stream, in kB: Doubled, whose batches come in all
+# sizes, -164 to 328 in ten runs, Counting -72 to -52 in five. With 200 bytes kept of every item it
+# is 4336 and more, and 1300 and more; with 100, of which some fit into what is free already,
+# Counting's is 448 and more.
+@pytest.mark.parametrize(
+    ("model", "items", "bytes_an_item"), [("Doubled", 40_000, 64), ("Counting", 20_000, 32)]
+)
+def test_memory_stays_flat_over_a_long_stream(
+    model: str, items: int, bytes_an_item: int, serve: Serve
+) -> None:
     server = serve(f"{MODELS}:{model}", "omi", NOTES="/dev/null")
-    numbers = (number(1) for _ in range(ITEMS))
+    items = ITEMS or items
+    numbers = (number(1) for _ in range(items))
     with opened(server) as stream:
         warm, n = 0, 0
         for n, _ in enumerate(stream(numbers, seconds=None), 1):
-            if n == ITEMS // 5:
+            if n == items // 2:
                 warm = resident(server)
-    assert n == ITEMS
-    assert resident(server) - warm < 8 * MEGABYTE
+    assert n == items
+    assert resident(server) - warm < bytes_an_item * items / 2
 
 
 @pytest.mark.parametrize("idle", [True, False], ids=["idle", "busy"])
