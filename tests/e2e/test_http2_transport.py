@@ -355,7 +355,7 @@ def test_a_deadline_counts_from_the_head_of_a_request(server: Server, peer: Peer
     line = server.wait_for_log(
         r"\[stalls\] omi ModzyModel/Run of \w+: DEADLINE_EXCEEDED in (\S+) ms"
     )
-    assert float(line[1]) >= 200, "and so does what the log and the metrics say of it"
+    assert float(line[1]) > 190, "and so does what the log and the metrics say of it"
     assert peer.call(to_echo(b"well"), grpc_timeout="20S").echo == b"well"
 
 

@@ -96,6 +96,7 @@ class GoClient:
         request = pb.RunRequest(inputs=[pb.InputItem(input={"data": each}) for each in data])
         outcome = self.call(RUN, request.SerializeToString(), **order)
         answers = [pb.RunResponse.FromString(answer) for answer in outcome["answers"]]
+        outcome["statuses"] = [answer.status_code for answer in answers]
         outcome["answers"] = [o.output["output"] for answer in answers for o in answer.outputs]
         return outcome
 
@@ -141,7 +142,9 @@ def test_refusals(client: GoClient) -> None:
 
 
 def test_deadlines_and_cancellations(client: GoClient) -> None:
-    assert client.run(b"wait", seconds=0.2)["code"] == "DeadlineExceeded"
+    late = client.run(b"wait", seconds=0.2)
+    # Whichever clock is first: the client's, or the server's, which tells it as the interface does.
+    assert (late["code"], late["statuses"]) in [("DeadlineExceeded", []), ("OK", [504])]
     assert client.run(b"wait", cancel=0.2)["code"] == "Canceled"
     assert client.run(b"next")["answers"] == [b"next"]
 
