@@ -18,7 +18,7 @@ from omi_runtime.errors import ModelNotReady, OMIError
 from omi_runtime.transport.http import Dispatcher
 from omi_runtime.transport.http_exchange import STATUS_LINES, Exchange, ServerState, lines
 from omi_runtime.transport.http_messages import Response
-from omi_runtime.transport.http_reader import NOTHING, UNREADABLE, HTTPReader
+from omi_runtime.transport.http_reader import NOTHING, UNREADABLE, HTTPReader, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,9 @@ class HTTPProtocol(HTTPReader):
         except HttpParserUpgrade as upgrade:
             self._stay_with_http(memoryview(data)[upgrade.args[0] :])
             return
-        except HttpParserError:
-            self._refuse(UNREADABLE)
+        except HttpParserError as error:
+            is_first = from_the_start and self._exchange is None
+            self._refuse(refusal(error, data) if is_first else UNREADABLE)
             return
         if self._stage != NOTHING:
             self._await_rest()

@@ -7,12 +7,18 @@ waited for, and there is no timer for it.
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
 from collections import deque
 from http import HTTPStatus
 from typing import Final
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
 
 from omi_runtime import limits
 from omi_runtime.errors import InvalidRequest, OMIError
@@ -267,6 +273,25 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
         return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
 
 
+def refusal(error: HttpParserError, data: bytes) -> OMIError:
+    """What a request is told that the parser does not read, by the bytes that it begins with.
+
+    To the parser whatever it does not know is no method, what is no HTTP at all too. A request
+    whose line comes in several pieces is not looked at so closely.
+    """
+    line = _REQUEST_LINE.match(data)
+    is_method = isinstance(error, HttpParserInvalidMethodError) or "method" in str(error)
+    if line is None or not is_method:
+        return UNREADABLE
+    method = line[1][:_SHOWN].decode()
+    return Refused(HTTPStatus.NOT_IMPLEMENTED, f"{method} is no method that is known here")
+
+
+_REQUEST_LINE: Final = re.compile(
+    rb"(?:\r?\n)*([!#$%&'*+.^_`|~0-9A-Za-z-]+) [!-~]+ HTTP/1\.[01]\r?\n"
+)
+"""RFC 9112, section 3, with the method's characters of RFC 9110, section 5.6.2."""
+_SHOWN: Final = 30
 _PADDING: Final = b" \t"
 """Optional whitespace, which is no part of a value (RFC 9110, section 5.5)."""
 _NOTED: Final = frozenset({b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})

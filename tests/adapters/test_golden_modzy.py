@@ -353,6 +353,17 @@ def test_a_method_that_is_not_there(method: str, path: str, allowed: str, serve:
     assert answer.headers["allow"] == allowed
 
 
+@pytest.mark.parametrize("method", ["BREW", "post", "GETS", "DESCRIBE"])
+def test_a_method_that_is_not_known(method: str, serve: Serve) -> None:
+    answer = send(serve("Words", "modzy").address, method, "/run")
+    assert_told(answer, told(501, "Not Implemented", f"{method} is no method that is known here"))
+
+
+def test_a_known_method_that_no_route_takes(serve: Serve) -> None:
+    answer = send(serve("Words", "modzy").address, "PROPFIND", "/run")
+    assert_told(answer, told(405, "Method Not Allowed", "PROPFIND /run: this route takes POST"))
+
+
 def test_shutdown_is_answered_and_then_the_process_ends_well(serve: Serve) -> None:
     server = serve("Words", "modzy", MODEL_NAME="ending")
     assert_told(send(server.address, "POST", "/shutdown"), EXITING)

@@ -51,6 +51,35 @@ FRAMINGS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("begin", "status"),
+    [
+        (b"BREW /echo HTTP/1.1\r\n", 501),
+        (b"\r\nBREW /echo HTTP/1.1\r\n", 501),
+        (b"BREW /echo HTTP/1.0\r\n", 501),
+        (b"BREW /echo HTTP/2.0\r\n", 499),
+        (b"BREW /echo\r\n", 499),
+        (b"BREW\r\n", 499),
+        (b"{BREW} /echo HTTP/1.1\r\n", 499),
+        (b"cats and dogs\r\n", 499),
+        (b"\x16\x03\x01\x02\0\x01\0", 499),
+        (b"GET /echo HTTP/1.1\r\nno header\r\n", 499),
+        (b"GET /echo HTTP/1.1\r\nmethod: 1\n 2\r\n", 499),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_method_that_is_not_known_is_told_from_what_is_no_http(
+    begin: bytes, status: int, known: bool
+) -> None:
+    """RFC 9110, section 9.1."""
+    async with serving() as served, connected(served) as client:
+        if known:
+            await client.say(post("echo", b"x"))
+            assert (await client.answer())[0] == 200
+        await client.say(begin + b"host: x\r\n\r\n")
+        assert (await client.refusal())[0] == status
+
+
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("what", FRAMINGS)
 async def test_a_head_that_others_may_read_differently_is_refused(what: str, known: bool) -> None:
