@@ -6,6 +6,7 @@ client. The rules find what is known to be wrong with servers that Chassis built
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeVar
@@ -65,6 +66,8 @@ class Server:
         return self.call("ModzyModel/Status", pb.StatusRequest(), pb.StatusResponse)
 
 
+_FIRST: Final[Book[Server]] = Book()
+"""What has to be so before anything else can be asked."""
 _BOOK: Final[Book[Server]] = Book()
 _rule = _BOOK.rule
 
@@ -72,7 +75,31 @@ _rule = _BOOK.rule
 def check(target: Target, protocol: str = "") -> list[Row]:  # noqa: ARG001 - it has one
     """Apply the rules."""
     with grpc.insecure_channel(f"{target.host}:{target.port}", _OPTIONS) as channel:
-        return _BOOK.apply(Server(target, channel))
+        server = Server(target, channel)
+        rows = _FIRST.apply(server)
+        if any(row.fatal for row in rows):
+            return rows  # every other rule would wait as long, and find the same
+        return rows + _BOOK.apply(server)
+
+
+@_FIRST.rule("omi.grpc", MUST, "gRPC over HTTP/2", "it speaks gRPC")
+def _speaks_grpc(server: Server) -> None:
+    target = server.target
+    ready = grpc.channel_ready_future(server.channel)
+    try:
+        ready.result(target.timeout)
+    except grpc.FutureTimeoutError:
+        ready.cancel()
+        raise Broken(_why_not(target)) from None
+
+
+def _why_not(target: Target) -> str:
+    where = f"{target.host}:{target.port}"
+    try:
+        socket.create_connection((target.host, target.port), target.timeout).close()
+    except OSError as error:
+        return f"{where} cannot be reached: {error.strerror or error}"
+    return f"{where} takes connections, and does not speak gRPC within {target.timeout:g} s"
 
 
 @_rule("omi.run.first", MUST, f"{_PROTO}, Run", "a Run before the first Status is answered")

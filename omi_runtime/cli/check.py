@@ -13,6 +13,7 @@ from omi_runtime.check import report
 from omi_runtime.check.rules import Row
 from omi_runtime.check.target import Target
 from omi_runtime.cli.loaded import fail
+from omi_runtime.cli.seconds import Seconds
 from omi_runtime.errors import SettingsError, StartupError
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -31,7 +32,13 @@ def check_command() -> None:
 @click.option("--engine", default="", help="podman or docker; by default the first that works.")
 @click.option("--no-run", is_flag=True, help="Only look at it.")
 @click.option("--max-size", default=10_000, show_default=True, help="MB that it should not exceed.")
-@click.option("--start-timeout", default=120.0, show_default=True, help="Seconds until it answers.")
+@click.option(
+    "--start-timeout",
+    type=Seconds(),
+    default=120.0,
+    show_default=True,
+    help="Seconds until it answers.",
+)
 @_JSON
 def check_image(
     image: str, *, engine: str, no_run: bool, max_size: int, start_timeout: float, as_json: bool
@@ -56,7 +63,13 @@ def check_image(
 @click.option("--interface", required=True, help="omi, kserve, modzy or another that is installed.")
 @click.option("--protocol", default="", help="v1 or v2; by default all that the interface has.")
 @click.option("--model", default="", help="The name served, where it cannot be found out.")
-@click.option("--timeout", default=10.0, show_default=True, help="Seconds that an answer may take.")
+@click.option(
+    "--timeout",
+    type=Seconds(),
+    default=10.0,
+    show_default=True,
+    help="Seconds that an answer may take.",
+)
 @click.option("--shutdown", is_flag=True, help="In the end, ask it to stop.")
 @_JSON
 def check_server(
@@ -83,6 +96,11 @@ def check_server(
 
 def _address(url: str) -> tuple[str, int]:
     parts = urlsplit(url if "://" in url else f"//{url}")
+    if parts.scheme in ("https", "grpcs"):
+        raise SettingsError(
+            f"{url!r}: TLS is not supported here: expected a port without it, as http://host:port "
+            "or grpc://host:port"
+        )
     try:
         if parts.hostname and parts.port and parts.scheme in ("", "http", "grpc"):
             return parts.hostname, parts.port

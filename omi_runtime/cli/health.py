@@ -10,6 +10,7 @@ import click
 from omi_runtime import environment
 from omi_runtime.adapter import Choice, choose_adapters, load_tool
 from omi_runtime.cli.loaded import fail
+from omi_runtime.cli.seconds import Seconds
 from omi_runtime.errors import SettingsError, StartupError
 from omi_runtime.settings import Settings
 from omi_runtime.transport.probes import Endpoint, Unhealthy
@@ -18,7 +19,13 @@ _EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - wh
 
 
 @click.command("health")
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds that an answer may take.")
+@click.option(
+    "--timeout",
+    type=Seconds(),
+    default=5.0,
+    show_default=True,
+    help="Seconds that an answer may take.",
+)
 def health_command(timeout: float) -> None:
     """Ask the server that this environment's settings make, on this machine, if it is ready.
 

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -230,6 +231,34 @@ def test_a_report_for_people(careless: str) -> None:
     assert done.out.rstrip().endswith("1 kept, 5 broken (4 of them MUST), 0 do not apply")
 
 
+def test_one_that_speaks_no_grpc_is_told_so_at_once(careless: str) -> None:
+    began = time.monotonic()
+    code, rows = check(careless, "--interface=omi", "--timeout=2")
+    assert time.monotonic() - began < 20.0, "one wait of 2 s, and not one for each rule"
+    assert code == 1
+    assert rows.keys() == {"omi.grpc"}
+    assert "takes connections, and does not speak gRPC within 2 s" in rows["omi.grpc"]["note"]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_a_time_that_is_none_is_refused(seconds: str) -> None:
+    for command in (
+        ("check", "server", "127.0.0.1:1", "--interface=modzy", f"--timeout={seconds}"),
+        ("check", "image", "x:1", f"--start-timeout={seconds}"),
+        ("health", f"--timeout={seconds}"),
+    ):
+        done = run(OMI, *command)
+        assert done.code == 2, str(done)
+        assert "Invalid value for '--" in done.err
+        assert f"timeout': {float(seconds)}" in done.err.replace("'nan'", "nan")
+
+
+def test_no_grpc_server_there() -> None:
+    code, rows = check("127.0.0.1:1", "--interface=omi", "--timeout=1")
+    assert code == 1
+    assert rows["omi.grpc"]["note"] == "127.0.0.1:1 cannot be reached: Connection refused"
+
+
 def test_nobody_there() -> None:
     code, rows = check("127.0.0.1:1", "--interface=modzy")
     assert code == 1
@@ -241,6 +270,8 @@ def test_nobody_there() -> None:
     [
         (["ftp://x:1", "--interface=omi"], "'ftp://x:1' is no server"),
         (["http://x", "--interface=omi"], "'http://x' is no server"),
+        (["https://x:1", "--interface=kserve"], "'https://x:1': TLS is not supported here"),
+        (["grpcs://x:1", "--interface=omi"], "'grpcs://x:1': TLS is not supported here"),
         (["http://x:1", "--interface=nothing"], "INTERFACE='nothing' is not valid"),
     ],
 )

@@ -1,0 +1,30 @@
+"""The kind of an option that says how long something may take."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+_LONGEST = 24 * 60 * 60
+
+
+class Seconds(click.FloatRange):
+    """More than none, and a day at most."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=_LONGEST, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number.
+
+        Raises:
+            click.BadParameter: it is none of these, also if it is NaN, which is in every range.
+        """
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
