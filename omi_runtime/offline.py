@@ -34,6 +34,15 @@ _COLLECTORS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_
 
 _CONNECTING: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOKING_UP: Final = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
+_HERE: Final = str(Path(__file__).parent)
+_LIBRARIES: Final = tuple(
+    f"{path}{os.sep}"
+    for path in (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), _HERE)
+)
+_LOADING: Final = str(Path(_HERE, "loading.py"))
+_RUNNER: Final = str(Path(_HERE, "runner.py"))
+_METHODS: Final = ("_call_predict", "_values", "_extra")
+"""Where the runner calls the model."""
 _LOCAL_NAMES: Final = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost"})
 
 
@@ -124,12 +133,44 @@ def _refusal(host: str, port: Any) -> Offline:
 
 
 def _who(frame: FrameType | None) -> str:
-    """The nearest line that is neither Python's nor a library's: the model's."""
-    libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    theirs = tuple(f"{path}{os.sep}" for path in (*libraries, str(Path(__file__).parent)))
+    """The nearest line that is neither Python's nor a library's: the model's.
+
+    A library may connect on a thread of its own: then what the model is at on the others.
+    """
     while frame is not None:
-        code = frame.f_code
-        if not code.co_filename.startswith((*theirs, "<")):
-            return f"{code.co_filename}, line {frame.f_lineno} in {code.co_name}"
+        if line := _line(frame):
+            return line
         frame = frame.f_back
-    return "a library"
+    threads = sys._current_frames().values()  # noqa: SLF001 - there is no other way to the others
+    at_work = sorted({call for call in map(_call, threads) if call})
+    return f"a library, during {' and '.join(at_work)}," if at_work else "a library"
+
+
+def _line(frame: FrameType) -> str:
+    code = frame.f_code
+    if code.co_filename.startswith((*_LIBRARIES, "<")):
+        return ""
+    return f"{code.co_filename}, line {frame.f_lineno} in {code.co_name}"
+
+
+def _call(frame: FrameType | None) -> str:
+    """The model's call that a thread is at, with its line if one is there; empty if at none."""
+    line = ""
+    while frame is not None:
+        line = line or _line(frame)
+        if call := _method(frame):
+            return f"{call}, at {line}" if line else call
+        frame = frame.f_back
+    return ""
+
+
+def _method(frame: FrameType) -> str:
+    """What of the model this frame of the runtime calls, such as `load of iris`."""
+    place, found = (frame.f_code.co_filename, frame.f_code.co_name), frame.f_locals
+    if place == (_LOADING, "load_model"):
+        model_class = found.get("model_class")
+        return f"load of {model_class.name}" if model_class else "the import of the model"
+    if place[0] != _RUNNER or place[1] not in _METHODS:
+        return ""
+    method = found["method"].__name__ if "method" in found else "predict"
+    return f"{method} of {found['self'].model_name}"

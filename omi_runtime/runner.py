@@ -88,6 +88,11 @@ class Runner:
             field.parameter for field in signature.inputs if field.python_type in (bool, int, float)
         }
 
+    @property
+    def model_name(self) -> str:
+        """What the model calls itself."""
+        return self._model.name
+
     def run(self, batch: Batch, wanted: Wanted = NOTHING_MORE) -> Result:
         """Predict a uniform batch of at most `max_batch_size`: one answer or error per item.
 

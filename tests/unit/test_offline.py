@@ -108,3 +108,63 @@ for host in ("192.0.2.1", "collector.test", "allowed.test"):
     assert done.out == "refused 192.0.2.1\ntried collector.test\ntried allowed.test\n", str(done)
     done = python(tmp_path, code, OTEL_EXPORTER_OTLP_ENDPOINT="http://192.0.2.1:4318")
     assert done.out.startswith("tried 192.0.2.1\nrefused collector.test\n"), str(done)
+
+
+ON_A_THREAD = """
+import asyncio, socket
+from concurrent.futures import ThreadPoolExecutor
+from omi_runtime import Model
+WHERE = ("192.0.2.1", 443)
+class Caller(Model):
+    version = "1"
+    def load(self):
+        {load}
+    {predict}
+    {explain}
+"""
+QUIET = "def predict(self, text: str) -> str: return text"
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        (
+            {"load": "asyncio.run(asyncio.open_connection('hub.test', 443))"},
+            "load of caller, at {file}, line 9 in load, wants to connect to hub.test:443",
+        ),
+        (
+            {
+                "predict": "def predict(self, text: str) -> str: "
+                "ThreadPoolExecutor().submit(socket.create_connection, WHERE).result()"
+            },
+            "predict of caller, at {file}, line 10 in predict, wants to connect to 192.0.2.1:443",
+        ),
+        (
+            {
+                "predict": "async def predict(self, text: str) -> str: "
+                "await asyncio.open_connection('hub.test', 443)"
+            },
+            "predict of caller, wants to connect to hub.test:443",
+        ),
+        (
+            {
+                "explain": "async def explain(self, text: str) -> str: "
+                "await asyncio.open_connection('hub.test', 443)"
+            },
+            "explain of caller, wants to connect to hub.test:443",
+        ),
+    ],
+    ids=["load", "predict", "async-predict", "async-explain"],
+)
+def test_a_library_that_connects_on_a_thread_of_its_own_is_told_with_the_models_call(
+    tmp_path: Path, members: dict[str, str], told: str
+) -> None:
+    file = tmp_path / "model.py"
+    file.write_text(
+        ON_A_THREAD.format_map({"load": "pass", "predict": QUIET, "explain": ""} | members)
+    )
+    omi = str(Path(sys.executable).with_name("omi"))
+    asked = ["predict", str(tmp_path), "--input", "text=a", "--explain"]
+    done = process.run(omi, *asked, OMI_OFFLINE="1")
+    expected = f"OMI_OFFLINE is on, and a library, during {told.format(file=file)}: "
+    assert expected in done.err + done.out, str(done)
