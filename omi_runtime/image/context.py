@@ -1,7 +1,7 @@
 """The context of a build: a folder with the Dockerfile and everything that it copies.
 
     Dockerfile
-    requirements.txt  the model's
+    requirements/     the model's requirements.txt, and what it names
     pins.txt          the same as constraints, if they have hashes
     runtime.txt       what the runtime requires
     wheels/           packages, for a build without a network; else empty
@@ -27,7 +27,7 @@ import orjson
 
 from omi_runtime import provenance
 from omi_runtime.errors import LoadError
-from omi_runtime.image import cuda, wheel
+from omi_runtime.image import cuda, requirements, wheel
 from omi_runtime.image.facts import Facts
 
 LEFT_OUT: Final = (
@@ -42,11 +42,8 @@ LEFT_OUT: Final = (
 )
 """What of a model's folder is not its own, as patterns; hidden files may hold secrets."""
 
-REQUIREMENTS: Final = "requirements.txt"
-
 _PIP: Final = "pip install --no-cache-dir --no-compile --no-warn-script-location --user"
 _PYTHON: Final = "ARG PYTHON_IMAGE={}\n\nFROM ${{PYTHON_IMAGE}} AS python\n"
-_HASHES: Final = re.compile(r"\s*\\?\s*--hash[= ]\S+")
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,10 @@ def write(contents: Contents, folder: Path) -> str:
     """
     model = folder / "model"
     ignored = shutil.ignore_patterns(*LEFT_OUT)
+    wanted = requirements.read(contents.directory)
     try:
         shutil.copytree(contents.directory, model, ignore=ignored)
+        wanted.copy(folder / "requirements", ignored)
     except (OSError, shutil.Error) as error:
         raise LoadError(f"the model's files cannot be copied: {error}") from None
     for name in ("wheels", "runtime"):
@@ -86,15 +85,12 @@ def write(contents: Contents, folder: Path) -> str:
         _copy_wheels(contents.wheels, folder / "wheels")
     packages = provenance.digest_files(folder / "wheels")
     wheel.pack(folder / "runtime")
-    own = contents.directory / REQUIREMENTS
-    requirements = own.read_text(encoding="utf-8") if own.is_file() else ""
     files = {
-        "requirements.txt": requirements,
-        "pins.txt": _HASHES.sub("", requirements) if _is_hashed(requirements) else "",
+        "pins.txt": "".join(f"{line}\n" for line in wanted.pins) if wanted.hashed else "",
         "wheels.txt": "".join(f"{digest}  {name}\n" for name, digest in packages.items()),
         "runtime.txt": "".join(f"{line}\n" for line in wheel.requirements()),
         "facts.json": orjson.dumps(contents.facts.for_lock(contents.choice.base)).decode(),
-        "Dockerfile": dockerfile(contents, hashed=_is_hashed(requirements)),
+        "Dockerfile": dockerfile(contents, hashed=wanted.hashed),
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -123,16 +119,13 @@ def dockerfile(contents: Contents, *, hashed: bool) -> str:
 def _install(contents: Contents, *, hashed: bool) -> str:
     pip = f"{_PIP} --find-links /wheels{' --no-index' if contents.wheels is not None else ''}"
     if not hashed:
-        return f"    {pip} \\\n      -r requirements.txt -r runtime.txt"
+        return f"    {pip} \\\n      -r requirements.txt -r ../runtime.txt"
     # With hashes pip wants them for every package; those of the runtime's have none, and may not
     # move what the model has pinned.
     return (
-        f"    {pip} --require-hashes -r requirements.txt \\\n && {pip} -c pins.txt -r runtime.txt"
+        f"    {pip} --require-hashes -r requirements.txt \\\n"
+        f" && {pip} -c ../pins.txt -r ../runtime.txt"
     )
-
-
-def _is_hashed(requirements: str) -> bool:
-    return _HASHES.search(requirements) is not None
 
 
 def _quoted(text: str) -> str:

@@ -55,7 +55,7 @@ def test_a_context_has_everything_and_no_secrets(model: Path, tmp_path: Path) ->
         "facts.json",
         "model/model.py",
         "pins.txt",
-        "requirements.txt",
+        "requirements/requirements.txt",
         "runtime.txt",
         "wheels.txt",
     }
@@ -139,7 +139,83 @@ def test_hashes_are_checked_and_bind_the_runtimes_own(model: Path, tmp_path: Pat
     built(model, tmp_path / "context")
     text = (tmp_path / "context" / "Dockerfile").read_text()
     assert "--require-hashes -r requirements.txt" in text
-    assert "-c pins.txt -r runtime.txt" in text
+    assert "-c ../pins.txt -r ../runtime.txt" in text
+    assert (tmp_path / "context" / "pins.txt").read_text() == "left==1.0\n"
+
+
+def test_what_the_requirements_name_is_there_to_be_installed(model: Path, tmp_path: Path) -> None:
+    lists = {
+        "requirements.txt": "# all\n--requirement lists/more.txt\n-c lists/pins.txt # one\n",
+        "lists/more.txt": "-r last.txt\n./wheels/left-1.0-py3-none-any.whl; python_version>'3'\n",
+        "lists/last.txt": "-f ../others\nright[all]\n",
+        "lists/pins.txt": "right==2.0\n",
+        "lists/unused.txt": "unused\n",
+    }
+    for name in ("lists", "wheels", "others"):
+        (model / name).mkdir()
+    for name, text in lists.items():
+        (model / name).write_text(text)
+    for place, name, version in (
+        ("wheels", "left", "1.0"),
+        ("others", "right", "2.0"),
+        ("others", "right", "3.0"),
+    ):
+        with zipfile.ZipFile(model / place / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+            info = f"{name}-{version}.dist-info"
+            wheel.writestr(f"{name}.py", f"version = {version}")
+            facts = {"Metadata-Version": "2.1", "Name": name, "Version": version}
+            tags = {"Wheel-Version": "1.0", "Root-Is-Purelib": "true", "Tag": "py3-none-any"}
+            for file, content in (("METADATA", facts), ("WHEEL", tags)):
+                lines = "".join(f"{key}: {text}\n" for key, text in content.items())
+                wheel.writestr(f"{info}/{file}", lines)
+            wheel.writestr(f"{info}/RECORD", "")
+    built(model, tmp_path / "context")
+    copied = tmp_path / "context" / "requirements"
+    names = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
+    assert names == lists.keys() - {"lists/unused.txt"} | {
+        "others/right-2.0-py3-none-any.whl",
+        "others/right-3.0-py3-none-any.whl",
+        "wheels/left-1.0-py3-none-any.whl",
+    }
+    target = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--target", str(target)]
+    done = subprocess.run(
+        [*pip, "-r", "requirements.txt"], cwd=copied, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (target / "right.py").read_text() == "version = 2.0"
+    assert (target / "left.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("-r ../other.txt", "not in the model's folder by a relative path"),
+        ("-r other.txt", "which is not there"),
+        ("-cother.txt", "which is not there"),
+        ("--constraint=other.txt", "which is not there"),
+        ("./left.whl", "which is not there"),
+        ("/left.whl --hash=sha256:00", "not in the model's folder by a relative path"),
+        ("left @ file:///left.whl", "not in the model's folder by a relative path"),
+        (".", "is the model's folder itself"),
+        ("-e ./left", "leave the option out"),
+    ],
+)
+def test_requirements_that_no_image_could_install_are_told_in_a_line(
+    model: Path, tmp_path: Path, line: str, why: str
+) -> None:
+    (model / "requirements.txt").write_text(f"numpy\n{line}\n")
+    done = build(model, tmp_path / "context")
+    assert (done.code, done.err.count("\n")) == (3, 1), str(done)
+    assert done.err.startswith(f"omi: requirements.txt has the line {line!r}, ")
+    assert why in done.err
+
+
+def test_hashes_in_a_list_that_is_named_are_checked_too(model: Path, tmp_path: Path) -> None:
+    (model / "requirements.txt").write_text("-r more.txt\nhttps://x.test/y.whl --hash=sha256:02\n")
+    (model / "more.txt").write_text("left[a,b]==1.0 --hash=sha256:00\n")
+    built(model, tmp_path / "context")
+    assert "--require-hashes" in (tmp_path / "context" / "Dockerfile").read_text()
     assert (tmp_path / "context" / "pins.txt").read_text() == "left==1.0\n"
 
 
