@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -47,7 +48,8 @@ class Target:
         sent = {"connection": "close", "content-type": "application/json", **(headers or {})}
         asked = f"{method} {path}"
         try:
-            connection.request(method, path, data, sent)
+            # A model may be called anything; what is quoted already stays as it is.
+            connection.request(method, quote(path, safe="/:?=&%"), data, sent)
             response = connection.getresponse()
             return Reply(asked, response.status, dict(response.getheaders()), response.read())
         except (OSError, http.client.HTTPException) as error:

@@ -45,6 +45,14 @@ def test_ours_keep_every_rule(servers: Any, example: str) -> None:
     assert server.wait() == 0
 
 
+def test_a_name_may_hold_spaces(servers: Any) -> None:
+    name = "Größe der Blüte"
+    server = servers(INTERFACE="kserve", OMI_MODEL=str(EXAMPLES / "iris"), MODEL_NAME=name)
+    address = f"127.0.0.1:{server.port('kserve')}"
+    code, rows = check(address, "--interface", "kserve", "--model", name)
+    assert (code, broken(rows)) == (0, set()), [rows[name] for name in broken(rows)]
+
+
 class Liar(grpc.GenericRpcHandler):
     """The faults that Chassis and Modzy's template are known for."""
 
