@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 from omi_runtime import environment
 from omi_runtime.environment import SettingsGroup
 from omi_runtime.errors import SettingsError
+from omi_runtime.jobsettings import JobSettings
 from omi_runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -179,7 +180,8 @@ def choose_adapters(
                 f"PSC_MODEL_PORT={settings.psc_model_port} and HTTP_PORT={settings.http_port} are "
                 f"both set: {interface} listens on PSC_MODEL_PORT"
             )
-    groups: list[type[SettingsGroup]] = [Settings, *settings_groups(choices)]
+    # Images set what is about jobs for every interface, and the other adapters take long to import.
+    groups: list[type[SettingsGroup]] = [Settings, JobSettings, *settings_groups(choices)]
     environment.check_names(_variables(groups), environ, _variables_of_all_adapters)
     _check_distinct(settings, choices)
     return choices, warnings
