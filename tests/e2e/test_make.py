@@ -65,7 +65,9 @@ def make(tmp_path: Path) -> Callable[..., Finished]:
 
     def make(*arguments: str) -> Finished:
         path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
-        return run("make", "-C", str(checkout), *arguments, PATH=path, PYTHON="python3")
+        # Under `make test` it is not to take itself for a part of that.
+        outer = {"MAKELEVEL": "", "MAKEFLAGS": "", "MFLAGS": "", "MAKEOVERRIDES": ""}
+        return run("make", "-C", str(checkout), *arguments, PATH=path, PYTHON="python3", **outer)
 
     return make
 
