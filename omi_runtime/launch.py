@@ -73,9 +73,9 @@ def _numeric_threads(settings: Settings) -> int:
 
 def _check(settings: Settings) -> None:
     if settings.workers == 1:
-        from omi_runtime import loading  # noqa: PLC0415 - it brings numpy
+        from omi_runtime import sources  # noqa: PLC0415 - it brings numpy
 
-        loading.check_source(settings.model_source())
+        sources.find_source(settings.model_source())
     elif not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
         raise SettingsError(
             f"OMI_WORKERS={settings.workers} is not valid: expected 1, for this system has no fork "

@@ -167,7 +167,7 @@ def _call(frame: FrameType | None) -> str:
 def _method(frame: FrameType) -> str:
     """What of the model this frame of the runtime calls, such as `load of iris`."""
     place, found = (frame.f_code.co_filename, frame.f_code.co_name), frame.f_locals
-    if place == (_LOADING, "load_model"):
+    if place == (_LOADING, "_load"):
         model_class = found.get("model_class")
         return f"load of {model_class.name}" if model_class else "the import of the model"
     if place[0] != _RUNNER or place[1] not in _METHODS:

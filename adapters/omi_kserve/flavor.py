@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from omi_runtime.errors import SettingsError
-from omi_runtime.loading import find_module, is_importable, split_source
 from omi_runtime.model import Model
+from omi_runtime.sources import find_module, is_importable, split_source
 
 _BASE: Final = "Model"
 _MODULES: Final = {"kserve", "kserve.model"}

@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from omi_runtime.errors import InferenceFailed, InvalidInput, InvalidRequest, LoadError
-from omi_runtime.loading import find_module, import_file, is_importable, split_source
+from omi_runtime.loading import import_file
 from omi_runtime.model import Model, kebab_case
 from omi_runtime.signature import Bytes, Field, Signature
+from omi_runtime.sources import find_module, is_importable, split_source
 
 TEMPLATE_PACKAGE: Final = "flask_psc_model"
 """What a class of the template imports `ModelBase` and `load_metadata` from."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from omi_runtime.errors import LoadError, SettingsError
-from omi_runtime.loading import FLAVORS, FoundModel, check_source, find_model
+from omi_runtime.loading import FoundModel, find_model
+from omi_runtime.sources import FLAVORS, find_source
 
 Write = Callable[..., Path]
 
@@ -31,8 +32,7 @@ TWO = (
 
 
 def found(source: object) -> FoundModel:
-    check_source(str(source))
-    return find_model(str(source))
+    return find_model(find_source(str(source)))
 
 
 def refused(source: object) -> str:
@@ -199,8 +199,8 @@ def test_two_models_of_one_file_name_do_not_mix(write: Write) -> None:
 
 def test_before_anything_is_imported_a_source_can_be_checked(write: Write) -> None:
     directory = write(**{"model.py": "raise AssertionError('imported')"})
-    check_source(str(directory))
-    check_source(f"{directory}/model.py:Anything")
+    find_source(str(directory))
+    find_source(f"{directory}/model.py:Anything")
 
 
 # --- flavors ---
@@ -220,10 +220,10 @@ def claim(source):
 ASK = """
 import sys
 from omi_runtime.errors import StartupError
-from omi_runtime.loading import check_source, find_model
+from omi_runtime.loading import find_model
+from omi_runtime.sources import find_source
 try:
-    check_source(sys.argv[1])
-    found = find_model(sys.argv[1])
+    found = find_model(find_source(sys.argv[1]))
 except StartupError as error:
     print(error)
 else:
