@@ -18,7 +18,8 @@ from omi_runtime.errors import ModelNotReady, OMIError
 from omi_runtime.transport.http import Dispatcher
 from omi_runtime.transport.http_exchange import STATUS_LINES, Exchange, ServerState, lines
 from omi_runtime.transport.http_messages import Response
-from omi_runtime.transport.http_reader import NOTHING, UNREADABLE, HTTPReader, refusal
+from omi_runtime.transport.http_reader import NOTHING, HTTPReader
+from omi_runtime.transport.http_refusals import UNREADABLE, refusal
 
 logger = logging.getLogger(__name__)
 

@@ -7,30 +7,31 @@ waited for, and there is no timer for it.
 from __future__ import annotations
 
 import asyncio
-import re
 from abc import ABC, abstractmethod
 from collections import deque
-from http import HTTPStatus
 from typing import Final
 
-from httptools import (
-    HttpParserError,
-    HttpParserInvalidMethodError,
-    HttpParserUpgrade,
-    HttpRequestParser,
-)
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from omi_runtime import limits
-from omi_runtime.errors import InvalidRequest, OMIError
+from omi_runtime.errors import OMIError
 from omi_runtime.limits import BODY_SECONDS, SLOWEST_BODY
 from omi_runtime.settings import Settings
 from omi_runtime.transport.http_exchange import Connection, Exchange, lines
-from omi_runtime.transport.http_messages import Refused
+from omi_runtime.transport.http_refusals import (
+    BODY_TOO_SLOW,
+    HEAD_SECONDS,
+    HEAD_TOO_LARGE,
+    HEAD_TOO_SLOW,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    NO_PROXY,
+    NOT_ONE_HOST,
+    OTHER_CODING,
+    TRAILERS_TOO_LARGE,
+    UNREADABLE,
+)
 
-MAX_HEAD_BYTES: Final = 65_536
-MAX_HEADERS: Final = 128
-HEAD_SECONDS: Final = 20.0
-"""From the first byte of a head to its last."""
 HIGH_WATER: Final = 65_536
 """Bytes of a body that nobody asks for, after which no more is read from its client."""
 
@@ -118,7 +119,7 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
                 if self._stage != NOTHING:
                     self._await_rest()
             return
-        self._refuse(InvalidRequest("this is a server, no proxy"))  # CONNECT asks for a tunnel
+        self._refuse(NO_PROXY)  # CONNECT asks for a tunnel
 
     def pause_reading(self) -> None:
         """Take no more from the client for now."""
@@ -141,7 +142,7 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
         if self._stage == _HEAD or self._counted == self._received:
             self._head += self._segment
             if self._head > MAX_HEAD_BYTES:
-                self._refuse(_HEAD_TOO_LARGE if self._stage == _HEAD else _TRAILERS_TOO_LARGE)
+                self._refuse(HEAD_TOO_LARGE if self._stage == _HEAD else TRAILERS_TOO_LARGE)
                 return
         else:
             self._head, self._counted = 0, self._received
@@ -157,9 +158,9 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
             self._seen = self._received
             self._watch_for(BODY_SECONDS)
         elif self._stage == _HEAD:
-            self._refuse(_HEAD_TOO_SLOW)
+            self._refuse(HEAD_TOO_SLOW)
         else:
-            self._refuse(_BODY_TOO_SLOW)
+            self._refuse(BODY_TOO_SLOW)
 
     def _is_held_back(self) -> bool:
         """Whether it is the server that keeps the rest waiting."""
@@ -205,7 +206,7 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
             elif name == b"expect":
                 self._expects_continue = value.lower() == b"100-continue"
             elif value.lower() != b"chunked":
-                self._fault = _OTHER_CODING
+                self._fault = OTHER_CODING
 
     def on_headers_complete(self) -> None:
         """The whole head."""
@@ -219,9 +220,9 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
         if len(self._headers) > MAX_HEADERS or (
             self._head + self._segment > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES
         ):
-            self._refuse(_HEAD_TOO_LARGE)
+            self._refuse(HEAD_TOO_LARGE)
         elif self._hosts != 1 and (is_1_1 or self._hosts):
-            self._refuse(_NOT_ONE_HOST)
+            self._refuse(NOT_ONE_HOST)
         elif self._fault is not None:
             self._refuse(self._fault)
         elif self._announced > self._settings.max_request_bytes:
@@ -273,47 +274,6 @@ class HTTPReader(asyncio.Protocol, Connection, ABC):
         return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
 
 
-def refusal(error: HttpParserError, data: bytes) -> OMIError:
-    """What a request is told that the parser does not read, by the bytes that it begins with.
-
-    To the parser whatever it does not know is no method, what is no HTTP at all too. A request
-    whose line comes in several pieces is not looked at so closely.
-    """
-    line = _REQUEST_LINE.match(data)
-    is_method = isinstance(error, HttpParserInvalidMethodError) or "method" in str(error)
-    if line is None or not is_method:
-        return UNREADABLE
-    method = line[1][:_SHOWN].decode()
-    return Refused(HTTPStatus.NOT_IMPLEMENTED, f"{method} is no method that is known here")
-
-
-_REQUEST_LINE: Final = re.compile(
-    rb"(?:\r?\n)*([!#$%&'*+.^_`|~0-9A-Za-z-]+) [!-~]+ HTTP/1\.[01]\r?\n"
-)
-"""RFC 9112, section 3, with the method's characters of RFC 9110, section 5.6.2."""
-_SHOWN: Final = 30
 _PADDING: Final = b" \t"
 """Optional whitespace, which is no part of a value (RFC 9110, section 5.5)."""
 _NOTED: Final = frozenset({b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
-UNREADABLE: Final = InvalidRequest("the request is no HTTP/1.1 that can be read")
-_NOT_ONE_HOST: Final = InvalidRequest("a request of HTTP/1.1 has one header Host")
-"""RFC 9112, section 3.2."""
-_OTHER_CODING: Final = Refused(
-    HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding: nothing but chunked is read here"
-)
-_HEAD_TOO_LARGE: Final = Refused(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    f"the head of the request is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers",
-)
-_TRAILERS_TOO_LARGE: Final = Refused(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    f"what is no body in the chunks of the request is larger than {MAX_HEAD_BYTES} bytes",
-)
-_HEAD_TOO_SLOW: Final = Refused(
-    HTTPStatus.REQUEST_TIMEOUT,
-    f"the head of the request did not arrive within {HEAD_SECONDS:g} s",
-)
-_BODY_TOO_SLOW: Final = Refused(
-    HTTPStatus.REQUEST_TIMEOUT,
-    f"the body of the request stalled: {BODY_SECONDS:g} s brought less than {SLOWEST_BODY} bytes",
-)
