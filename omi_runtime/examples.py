@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from omi_runtime.settings import Settings
+from omi_runtime.settings import EVERY_ADDRESS, Settings
 from omi_runtime.signature import Bytes, Field, Json, Signature, Tensor, Text
 
 _SCALARS: Final = {"string": "text", "integer": 0, "number": 0.0, "boolean": False, "null": None}
@@ -23,12 +23,9 @@ _PIXEL: Final = base64.b64decode(
 """A PNG of one pixel: what Bytes most often are is a picture."""
 
 
-_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - not bound here
-
-
 def address(settings: Settings, port: int) -> str:
     """Where this machine reaches a port: localhost, unless `OMI_HOST` is a particular address."""
-    host = "localhost" if settings.host in _EVERY_ADDRESS else settings.host
+    host = "localhost" if settings.host in EVERY_ADDRESS else settings.host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

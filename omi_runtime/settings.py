@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from omi_runtime.environment import (
     BYTES,
@@ -32,6 +33,10 @@ def _interfaces(text: str) -> tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names):
         raise ValueError(text)
     return names
+
+
+EVERY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared
+"""What `OMI_HOST` is where it means every address of the machine, and where to reach that."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from omi_runtime.adapter import load_adapter, load_tool
 from omi_runtime.check import report
 from omi_runtime.check.rules import Row
 from omi_runtime.check.target import Target
+from omi_runtime.cli import seconds
 from omi_runtime.cli.loaded import fail
-from omi_runtime.cli.seconds import Seconds
 from omi_runtime.errors import SettingsError, StartupError
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -32,13 +32,7 @@ def check_command() -> None:
 @click.option("--engine", default="", help="podman or docker; by default the first that works.")
 @click.option("--no-run", is_flag=True, help="Only look at it.")
 @click.option("--max-size", default=10_000, show_default=True, help="MB that it should not exceed.")
-@click.option(
-    "--start-timeout",
-    type=Seconds(),
-    default=120.0,
-    show_default=True,
-    help="Seconds until it answers.",
-)
+@seconds.option("--start-timeout", 120.0, "Seconds until it answers.")
 @_JSON
 def check_image(
     image: str, *, engine: str, no_run: bool, max_size: int, start_timeout: float, as_json: bool
@@ -63,13 +57,7 @@ def check_image(
 @click.option("--interface", required=True, help="omi, kserve, modzy or another that is installed.")
 @click.option("--protocol", default="", help="v1 or v2; by default all that the interface has.")
 @click.option("--model", default="", help="The name served, where it cannot be found out.")
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=10.0,
-    show_default=True,
-    help="Seconds that an answer may take.",
-)
+@seconds.option("--timeout", 10.0, "Seconds that an answer may take.")
 @click.option("--shutdown", is_flag=True, help="In the end, ask it to stop.")
 @_JSON
 def check_server(

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
 import click
 
 from omi_runtime import environment
 from omi_runtime.adapter import Choice, choose_adapters, load_tool
+from omi_runtime.cli import seconds
 from omi_runtime.cli.loaded import fail
-from omi_runtime.cli.seconds import Seconds
 from omi_runtime.errors import SettingsError, StartupError
-from omi_runtime.settings import Settings
+from omi_runtime.settings import EVERY_ADDRESS, Settings
 from omi_runtime.transport.probes import Endpoint, Unhealthy
-
-_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what OMI_HOST may be
 
 
 @click.command("health")
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=5.0,
-    show_default=True,
-    help="Seconds that an answer may take.",
-)
+@seconds.option("--timeout", 5.0, "Seconds that an answer may take.")
 def health_command(timeout: float) -> None:
     """Ask the server that this environment's settings make, on this machine, if it is ready.
 
@@ -53,5 +44,5 @@ def _ask(choice: Choice, settings: Settings, timeout: float) -> None:
         raise SettingsError(
             f"{choice.port.origin}=0 lets the system choose a port: nobody knows it"
         )
-    host = _EVERY_ADDRESS.get(settings.host, settings.host)
+    host = EVERY_ADDRESS.get(settings.host, settings.host)
     check(Endpoint(host, choice.port.number, timeout, settings.tls_cert, settings.tls_key))

@@ -1,13 +1,21 @@
-"""The kind of an option that says how long something may take."""
+"""Options that say how long something may take."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
-_LONGEST = 24 * 60 * 60
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LONGEST: Final = 24 * 60 * 60
+
+
+def option(name: str, default: float, text: str) -> Callable[[F], F]:
+    """An option that says how long something may take, in seconds."""
+    return click.option(name, type=Seconds(), default=default, show_default=True, help=text)
 
 
 class Seconds(click.FloatRange):
