@@ -12,7 +12,7 @@ from typing import Final
 from omi_runtime import codecs
 from omi_runtime.card import CardFile, ModelCard, file_matches
 from omi_runtime.errors import TooLarge, UnsupportedMediaType
-from omi_runtime.metadata import parse_size
+from omi_runtime.quantities import parse_size
 from omi_runtime.signature import Field, Signature
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from omi_runtime import answers
 from omi_runtime.batch import Batch, Column, Result, group_rows
+from omi_runtime.coroutines import result_of, values_of
 from omi_runtime.errors import InferenceFailed, OMIError
 from omi_runtime.failures import Failures, log_failures
 from omi_runtime.jsontext import NanPolicy
@@ -212,14 +213,14 @@ class Runner:
         try:
             answer = self._model.predict(**keywords)
             # What inspect.isawaitable asks too, which takes as long as a small prediction.
-            return self._finish(answer) if hasattr(answer, "__await__") else answer
+            return result_of(answer, self._loop) if hasattr(answer, "__await__") else answer
         finally:
             timings.predict += perf_counter() - begin
 
     def _values(self, keywords: Mapping[str, Any], timings: Timings) -> Iterator[dict[str, Column]]:
         """The answers of a model that yields, each read before the next is asked for."""
         begin = perf_counter()
-        for value in self._iterate(self._model.predict(**keywords)):
+        for value in values_of(self._model.predict(**keywords), self._loop):
             timings.predict += perf_counter() - begin
             yield self._read_item(value, timings)
             begin = perf_counter()
@@ -234,9 +235,10 @@ class Runner:
         assert self._postprocess is not None
         begin = perf_counter()
         try:
-            return self._finish(
+            answer = (
                 self._postprocess(**raw) if isinstance(raw, Mapping) else self._postprocess(raw)
             )
+            return result_of(answer, self._loop)
         finally:
             timings.postprocess += perf_counter() - begin
 
@@ -279,7 +281,7 @@ class Runner:
     def _extra(self, method: Callable[..., Any], keywords: Mapping[str, Any], n: int) -> list[Any]:
         label = f"the answer of {method.__name__}"
         try:
-            answer = self._finish(method(**keywords))
+            answer = result_of(method(**keywords), self._loop)
             column = answer if self._model.max_batch_size > 1 else [answer]
             return answers.read_extra(column, n, label, self._nan)
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises
@@ -287,33 +289,6 @@ class Runner:
                 return [self._failures.told(error)]
             batch = Batch(dict(keywords), n)
             return [self._extra(method, batch.slice(i, i + 1).columns, 1)[0] for i in range(n)]
-
-    def _finish(self, answer: Any) -> Any:
-        """An author's answer; of a coroutine, what it comes to on the event loop."""
-        if not hasattr(answer, "__await__"):
-            return answer
-
-        async def finish() -> Any:
-            try:
-                return await answer
-            except (SystemExit, KeyboardInterrupt) as error:  # which would end the event loop
-                raise RuntimeError(f"the model raised {error!r}") from error
-
-        return asyncio.run_coroutine_threadsafe(finish(), self._loop).result()
-
-    def _iterate(self, answer: Any) -> Iterator[Any]:
-        """The values of a generator, or of an asynchronous one, whose steps run on the loop."""
-        answer = self._finish(answer)
-        if not hasattr(answer, "__aiter__"):
-            yield from answer
-            return
-        values, end = aiter(answer), object()
-        try:
-            while (value := self._finish(anext(values, end))) is not end:
-                yield value
-        finally:
-            if hasattr(values, "aclose"):
-                self._finish(values.aclose())
 
 
 def _protect(batch: Batch) -> None:

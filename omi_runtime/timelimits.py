@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from omi_runtime.card import ModelCard
 from omi_runtime.errors import LoadError
+from omi_runtime.quantities import parse_span
 from omi_runtime.settings import Settings
 
 
@@ -44,7 +45,4 @@ def load_took_too_long(card: ModelCard | None, settings: Settings) -> LoadError:
 
 
 def _seconds(span: str) -> float:
-    # Imported here, for it brings pydantic and yaml, which a card with a span has already.
-    from omi_runtime.metadata import parse_span  # noqa: PLC0415
-
     return parse_span(span) or math.inf
