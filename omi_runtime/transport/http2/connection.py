@@ -11,10 +11,10 @@ from omi_runtime.transport.http2 import wire
 from omi_runtime.transport.http2.budget import FrameBudget
 from omi_runtime.transport.http2.fields import EMPTY_TABLE, LARGEST_LIST, Field, FieldDecoder
 from omi_runtime.transport.http2.keepalive import Keepalive
+from omi_runtime.transport.http2.lifetime import KEEPALIVE, LAST_CALL, Lifetime
 from omi_runtime.transport.http2.reader import MAX_FRAME_SIZE, FrameReader, NotHTTP2
 from omi_runtime.transport.http2.stream import Stream
 from omi_runtime.transport.http2.wire import Code, ConnectionFault
-from omi_runtime.transport.http2.writer import FrameWriter
 
 logger = logging.getLogger(__name__)
 
@@ -31,22 +31,11 @@ _DRIBBLE: Final = 512
 _STREAMS_A_FRAME: Final = 10
 """Open requests that cost as much to adapt to a new SETTINGS frame as a frame otherwise does."""
 
-_FAREWELL_SECONDS: Final = 5.0
-"""How long a client may go on sending after the last that it is sent. A connection that is closed
-before is reset, and the reset may overtake what was sent."""
-_LAST_CALL_SECONDS: Final = 1.0
-"""How long a client may take to answer the ping that a stop begins with."""
-_IDLE_SECONDS: Final = _LAST_CALL_SECONDS + 0.25
-"""How long a stop waits for a client to close to which nothing is on its way."""
-
 _NO_HTTP2: Final = (
     b"HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\nupgrade: h2c\r\n"
     b"content-type: text/plain\r\n\r\n"
     b"This port speaks gRPC, which needs HTTP/2 from the first byte.\n"
 )
-_KEEPALIVE: Final = b"are you?"
-_LAST_CALL: Final = b"drained?"
-_STOPPING: Final = "the server is stopping"
 
 
 class Application(Protocol[H]):
@@ -67,11 +56,10 @@ class Application(Protocol[H]):
         """It has gone, and so have its streams."""
 
 
-class Connection(FrameWriter, Generic[H]):
+class Connection(Lifetime, Generic[H]):
     """Reads frames as they come and hands requests to the application.
 
     Attributes:
-        streams: the requests that are open, by their number.
         initial_window: bytes that the client takes at first on a new stream.
         stream_window: bytes that it may send at first on a new stream.
         budget: of frames that bring nothing, which the client may still send.
@@ -79,7 +67,6 @@ class Connection(FrameWriter, Generic[H]):
 
     def __init__(self, application: Application[H]) -> None:
         super().__init__()
-        self.streams: dict[int, Stream] = {}
         self.initial_window = wire.DEFAULT_WINDOW
         self.stream_window = STREAM_WINDOW
         self.budget = FrameBudget()
@@ -87,17 +74,10 @@ class Connection(FrameWriter, Generic[H]):
         self._reader = FrameReader(self)
         self._fields = FieldDecoder(application.read_head)
         self._receive_window = CONNECTION_WINDOW
-        self._last_stream = 0
-        self._draining = False
-        self._refusing = False
-        self._idle_until = 0.0  # while it drains, if nothing is on its way to the client
         # Of the DATA frame that is coming:
         self._data_stream: Stream | None = None
         self._data_ends = False
         self._begun: list[Stream] = []
-        self._keepalive: Keepalive | None = None
-        self._last_call: asyncio.TimerHandle | None = None
-        self._farewell: asyncio.TimerHandle | None = None
 
     # What asyncio tells
 
@@ -109,11 +89,7 @@ class Connection(FrameWriter, Generic[H]):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client has gone, and nobody waits for its answers."""
-        if self._keepalive is not None:
-            self._keepalive.stop()
-        for timer in (self._last_call, self._farewell):
-            if timer is not None:
-                timer.cancel()
+        self._stop_timers()
         for stream in list(self.streams.values()):
             stream.abandon()
         self._application.disconnected(self)
@@ -156,100 +132,12 @@ class Connection(FrameWriter, Generic[H]):
         """Whether the client has begun as HTTP/2 does."""
         return self._reader.begun
 
-    def ping(self) -> None:
-        """Ask the client for a sign of life."""
-        self.write(wire.frame(wire.PING, 0, 0, _KEEPALIVE))
-
     def forget(self, stream: Stream) -> None:
         """The stream is closed."""
         self.streams.pop(stream.id, None)
         self._waiting.pop(stream.id, None)
-        if self._refusing and not self.streams:
+        if self.refusing and not self.streams:
             self.close(Code.NO_ERROR)
-
-    def drain(self) -> None:
-        """Tell the client to ask no more; when what it has asked is answered, close.
-
-        It is told twice: requests that are on their way when it hears it the first time are still
-        answered (section 6.8). Those after the second time it may ask another server.
-        """
-        if self._draining or self._transport is None:
-            return
-        self._draining = True
-        loop = asyncio.get_running_loop()
-        if not (self.streams or self._transport.get_write_buffer_size()):
-            self._idle_until = loop.time() + _IDLE_SECONDS
-        if self._closing:
-            self._abort_later()
-            return
-        if self._keepalive is not None:
-            self._keepalive.heard = False
-        if self._reader.begun:
-            self._announce_drain()
-        self._last_call = loop.call_later(_LAST_CALL_SECONDS, self._miss_last_call)
-
-    def _miss_last_call(self) -> None:
-        """The ping is not answered: nobody is there; or what was sent is still on its way."""
-        if self._keepalive is not None and self._keepalive.heard:
-            self._idle_until = 0.0
-        self._refuse_further()
-
-    def _announce_drain(self) -> None:
-        self.write(wire.goaway(wire.LARGEST_STREAM, Code.NO_ERROR, _STOPPING))
-        self.write(wire.frame(wire.PING, 0, 0, _LAST_CALL))
-
-    def _refuse_further(self) -> None:
-        if self._refusing:
-            return
-        self._refusing = True
-        if not self.streams:
-            self.close(Code.NO_ERROR, _STOPPING)
-        else:
-            self.write(wire.goaway(self._last_stream, Code.NO_ERROR, _STOPPING))
-
-    def close(self, code: Code, text: str = "") -> None:
-        """End the connection, with what is already written; nobody waits for what is not."""
-        if self._transport is None or self._closing:
-            return
-        if not self._reader.begun:
-            self._closing = True
-            self._transport.close()
-            self._abort_later()
-            return
-        self.write(wire.goaway(self._last_stream, code, text))
-        self._say_farewell()
-        for stream in list(self.streams.values()):
-            stream.abandon()
-
-    def _say_farewell(self) -> None:
-        """Close when the client has, or after a while."""
-        assert self._transport is not None, "something was written"
-        self._closing = True
-        if self._transport.is_closing():
-            return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-            if self._keepalive is not None:
-                self._keepalive.stop()
-            self._abort_later()
-            return
-        self._transport.close()  # TLS has a farewell of its own, and more time for it
-        if self._idle_until:
-            self._abort_later()
-
-    def _abort_later(self) -> None:
-        """Have the client gone by itself soon, or else be cut off."""
-        assert self._transport is not None, "it is closing"
-        if self._farewell is not None:
-            self._farewell.cancel()
-        loop = asyncio.get_running_loop()
-        when = self._idle_until or loop.time() + _FAREWELL_SECONDS
-        self._farewell = loop.call_at(when, self._transport.abort)
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
 
     # What the reader tells
 
@@ -266,7 +154,7 @@ class Connection(FrameWriter, Generic[H]):
             )
             + wire.window_update(0, CONNECTION_WINDOW - wire.DEFAULT_WINDOW)
         )
-        if self._draining:
+        if self.draining:
             self._announce_drain()
 
     def begin_data(self, stream_id: int, length: int, *, ends: bool) -> None:
@@ -319,7 +207,7 @@ class Connection(FrameWriter, Generic[H]):
             return
         self._last_stream = stream_id
         self._idle_until = 0.0
-        if self._refusing or len(self.streams) >= MAX_STREAMS:
+        if self.refusing or len(self.streams) >= MAX_STREAMS:
             self.write(wire.reset(stream_id, Code.REFUSED_STREAM))
             self.budget.spend()
             return
@@ -418,12 +306,12 @@ class Connection(FrameWriter, Generic[H]):
     def _take_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PING of a stream")
-        if len(payload) != len(_KEEPALIVE):
+        if len(payload) != len(KEEPALIVE):
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes")
         self.budget.spend()
         if not flags & wire.ACK:
             self.write(wire.frame(wire.PING, wire.ACK, 0, payload))
-        elif payload == _LAST_CALL and self._draining:
+        elif payload == LAST_CALL and self.draining:
             self._refuse_further()
 
     def _check_known(self, stream_id: int) -> None:
