@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -70,7 +71,7 @@ class Running:
             return error
 
 
-class Side:
+class Side(ABC):
     """One of the two columns: servers of one kind, each started when it is first asked for."""
 
     kserve: bool
@@ -94,9 +95,9 @@ class Side:
             self._running[key] = self._stack.enter_context(self.fresh(model, **settings))
         return self._running[key]
 
+    @abstractmethod
     def fresh(self, model: str, **settings: str) -> AbstractContextManager[Running]:
         """A server of the model that no other row asks."""
-        raise NotImplementedError
 
 
 class KServe(Side):
