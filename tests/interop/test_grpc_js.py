@@ -44,12 +44,13 @@ def test_grpc_js(modules: Path, servers: Any) -> None:
     done = process.run("node", str(script), port, str(protos), NODE_PATH=str(modules))
     assert done.code == 0, done
     said = json.loads(done.out)
+    # Whichever clock is first: the client's, or the server's, which tells it as Run does.
+    assert said.pop("late") in (["DEADLINE_EXCEEDED", 0], ["OK", 504])
     assert said == {
-        "small": {"code": "OK", "details": "", "echo": ["one"], "id": "from-node"},
+        "small": {"code": "OK", "details": "", "status": 200, "echo": ["one"], "id": "from-node"},
         "large": ["OK", True],
         "too large": ["RESOURCE_EXHAUSTED", True, "OK"],
         "many": True,
-        "late": "DEADLINE_EXCEEDED",
         "cancelled": "CANCELLED",
         "stream": 4,
         "after": "OK",

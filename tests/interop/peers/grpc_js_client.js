@@ -27,6 +27,7 @@ function run(input, metadata = new grpc.Metadata(), options = {}) {
     const call = modzy.Run(request, metadata, options, (error, answer) => {
       said.code = error ? grpc.status[error.code] : "OK";
       said.details = error ? error.details : "";
+      said.status = error ? 0 : answer.status_code;
       said.echo = error ? [] : answer.outputs.map((output) => output.output.output);
     });
     call.on("status", (status) => {
@@ -58,19 +59,19 @@ async function main() {
   const metadata = new grpc.Metadata();
   metadata.set("x-request-id", "from-node");
   metadata.set("trace-bin", Buffer.from([0, 255, 1]));
-  const deadline = { deadline: Date.now() + 300 };
   const small = await run([Buffer.from("one")], metadata);
   small.echo = small.echo.map(String);
   const whole = await run([large]);
   const refused = await run([large, large]);
   const next = await run([Buffer.from("next")]);
+  const late = await run([Buffer.from("wait")], undefined, { deadline: Date.now() + 300 });
   const many = await Promise.all(Array.from({ length: 300 }, (_, i) => run([Buffer.from(`${i}`)])));
   const said = {
     small,
     large: [whole.code, whole.echo.length === 1 && whole.echo[0].equals(large)],
     "too large": [refused.code, refused.details.includes("OMI_MAX_REQUEST_BYTES"), next.code],
     many: many.every((one, i) => one.code === "OK" && one.echo[0].toString() === `${i}`),
-    late: (await run([Buffer.from("wait")], undefined, deadline)).code,
+    late: [late.code, late.status],
     cancelled: (await run([Buffer.from("wait")], undefined, { cancelled: true })).code,
     stream: await converse(["a", "b", "c", "d"]),
     after: (await run([Buffer.from("well")])).code,
