@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from containers.podman import PATIENCE, attempt, podman
 def test_a_deployment_answers(images: Images, tmp_path: Path, interface: str) -> None:
     if shutil.which("catatonit") is None:
         pytest.skip("there is no catatonit, which podman's pods need")
-    name = f"omi-test-{interface}"
+    # podman's pods take names and ports of the whole machine.
+    name = f"omi-test-{interface}-{os.getpid()}"
+    with process.reserved_port() as port:
+        pass
     done = process.run(
         OMI,
         "manifest",
@@ -27,7 +31,7 @@ def test_a_deployment_answers(images: Images, tmp_path: Path, interface: str) ->
         f"--image={images.model('iris')}",
         f"--name={name}",
         INTERFACE=interface,
-        HTTP_PORT="8080",
+        HTTP_PORT=str(port),
         OMI_DRAIN_DELAY="0.1",
     )
     assert done.code == 0, str(done)
@@ -46,7 +50,7 @@ def test_a_deployment_answers(images: Images, tmp_path: Path, interface: str) ->
             f"{container} is ready",
             PATIENCE,
         )
-        check = (OMI, "check", "server", f"{address}:8080", f"--interface={interface}")
+        check = (OMI, "check", "server", f"{address}:{port}", f"--interface={interface}")
         checked = process.run(*check, seconds=PATIENCE)
         assert checked.code == 0, str(checked)
         podman("stop", "--time=30", container)
