@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -66,13 +65,3 @@ class Place:
         pause = BACKOFF_SECONDS * 2.0 ** (self.crashes - 1)
         self.due = time.monotonic() + pause
         return pause
-
-
-def describe_end(code: int) -> str:
-    """How a process has ended, in words."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"ended by {signal.Signals(-code).name}"
-    except ValueError:  # a real-time signal
-        return f"ended by signal {-code}"

@@ -16,14 +16,12 @@ from omi_runtime.errors import LoadError, StartupError
 from omi_runtime.handler import ModelHandler
 from omi_runtime.lifecycle import Lifecycle, State
 from omi_runtime.metrics import Metrics
+from omi_runtime.processes import EXIT_CUT_OFF, EXIT_STOPPED, Guarded
 from omi_runtime.provenance import Tampered
 from omi_runtime.settings import Settings
 from omi_runtime.worker import Worker
 
 logger = logging.getLogger(__name__)
-
-EXIT_STOPPED: Final = 0
-EXIT_CUT_OFF: Final = 1
 
 CLOSING_SECONDS: Final = 0.5
 """What the model always gets to close, beyond the grace if need be."""
@@ -33,7 +31,7 @@ def run(
     settings: Settings,
     choices: Sequence[Choice],
     environ: Mapping[str, str],
-    worker: Worker | None = None,
+    guarded: Guarded | None = None,
 ) -> int:
     """Serve until asked to stop; returns the exit code.
 
@@ -41,11 +39,12 @@ def run(
         settings: the core's.
         choices: the interfaces.
         environ: where the settings come from.
-        worker: what this process is if it is one of several.
+        guarded: the line to the parent that watches over this process, if there is one; a
+            `Worker` if it is one of several.
     """
     machine.keep_freed_memory()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(Process(settings, choices, environ, worker).run())
+        return runner.run(Process(settings, choices, environ, guarded).run())
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -64,12 +63,13 @@ class Process:
         settings: Settings,
         choices: Sequence[Choice],
         environ: Mapping[str, str],
-        worker: Worker | None,
+        guarded: Guarded | None,
     ) -> None:
         self._settings = settings
         self._choices = choices
         self._environ = environ
-        self._worker = worker
+        self._guarded = guarded
+        self._worker = guarded if isinstance(guarded, Worker) else None
         self._signalled = False
 
     async def run(self) -> int:
@@ -80,8 +80,8 @@ class Process:
         tracer = tracing.start(self._environ, self._settings.model_name or "omi-runtime")
         self._handler = ModelHandler(self._settings, self._lifecycle, loads, metrics, tracer)
         self._catch_signals()
-        if self._worker is not None:
-            self._worker.listen(self._lifecycle.request_stop)
+        if self._guarded is not None:
+            self._guarded.listen(self._lifecycle.request_stop)
         adapters: list[Adapter] = []
         code = EXIT_STOPPED
         try:
@@ -173,8 +173,8 @@ class Process:
     async def _drain(self, adapters: Sequence[Adapter], *, failed: bool) -> bool:
         """Not ready at once; finish what is in flight; False if something had to be cut off."""
         self._lifecycle.move(State.DRAINING)
-        if self._worker is not None and not failed:
-            self._worker.tell_stopping(self._lifecycle.stop_reason)
+        if self._guarded is not None and not failed:
+            self._guarded.tell_stopping(self._lifecycle.stop_reason)
         if not failed:
             logger.info(
                 "stopping (%s): up to %gs for what is in flight",

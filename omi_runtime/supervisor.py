@@ -28,28 +28,29 @@ from omi_runtime.adapter import Choice, Port, metrics_port
 from omi_runtime.board import Board
 from omi_runtime.errors import LoadError, SettingsError, StartupError
 from omi_runtime.handover import Handover
-from omi_runtime.places import CRASHES, Place, describe_end
+from omi_runtime.places import CRASHES, Place
+from omi_runtime.processes import (
+    EXIT_CUT_OFF,
+    MARGIN_SECONDS,
+    Line,
+    describe_end,
+    end_at_once,
+    ended,
+    kill,
+)
 from omi_runtime.settings import Settings
 from omi_runtime.transport.shared_port import SharedPorts
 from omi_runtime.wakeup import Wakeup
-from omi_runtime.worker import Child, Line, Worker, end_at_once, fork
+from omi_runtime.worker import Child, Worker, fork_worker
 
 if TYPE_CHECKING:
     from omi_runtime.loading import Loader
 
 logger = logging.getLogger(__name__)
 
-MARGIN_SECONDS: Final = 0.85
-"""How much longer than OMI_DRAIN_DELAY and OMI_GRACE a worker may take to stop.
-
-All is over within a second of the grace. A worker that can end itself needs little more than
-`serve.CLOSING_SECONDS`.
-"""
-
 TRIAL_SECONDS: Final = 60.0
 """How long a preloaded model's first prediction may take if OMI_TIMEOUT sets no limit."""
 
-EXIT_CUT_OFF: Final = 1
 EXIT_FAILED: Final = LoadError.exit_code
 
 
@@ -141,7 +142,7 @@ class Supervisor:
         """A new process for a place; what it returns in that process is for `run` to return."""
         place.due = None
         try:
-            forked = fork(partial(self._worker, place), self._leave)
+            forked = fork_worker(partial(self._worker, place), self._leave)
         except OSError as error:
             self._lost(place, f"could not be started: {error}")
             return None
@@ -221,17 +222,10 @@ class Supervisor:
     # --- how workers end ---
 
     def _reap(self) -> None:
-        """See who has ended; a container's first process also inherits what others leave behind."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, code in ended():
             for place in self._places:
                 if place.child is not None and place.child.pid == pid:
-                    self._ended(place, place.child, os.waitstatus_to_exitcode(status))
+                    self._ended(place, place.child, code)
 
     def _ended(self, place: Place, child: Child, code: int) -> None:
         self._hear(place)  # it may have said why
@@ -300,7 +294,7 @@ class Supervisor:
     def _hangs(self, place: Place, child: Child) -> None:
         """The model does not answer in a process that was forked after it had been loaded."""
         place.trial_until = math.inf
-        child.kill()
+        kill(child.pid)
         why = (
             f"worker {place.number} did not answer a first prediction within "
             f"{self._settings.timeout or TRIAL_SECONDS:g}s: with OMI_PRELOAD=on the model is "
@@ -333,7 +327,7 @@ class Supervisor:
         self._stopping_until = math.inf
         for place in self._places:
             if place.child is not None:
-                place.child.kill()
+                kill(place.child.pid)
 
     def _on_signals(self) -> None:
         for name in self._wakeup.stops():

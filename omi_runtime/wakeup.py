@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import socket
 
-from omi_runtime.worker import SIGNALS
+from omi_runtime.processes import SIGNALS
 
 
 class Wakeup:
-    """Catches a supervisor's signals from now on; readable when one has come."""
+    """Catches the signals of a process that watches over others; readable when one has come."""
 
     def __init__(self) -> None:
         self._reading, self._writing = socket.socketpair()
