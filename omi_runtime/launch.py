@@ -15,14 +15,19 @@ from omi_runtime import environment, logs, tls
 from omi_runtime.adapter import Choice, choose_adapters
 from omi_runtime.errors import SettingsError, StartupError
 from omi_runtime.machine import limit_numeric_threads, usable_cpus
+from omi_runtime.processes import Guarded
 from omi_runtime.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def main(environ: Mapping[str, str] | None = None) -> int:
-    """Serve until asked to stop; returns the exit code, 0 to 3."""
-    environ = os.environ if environ is None else environ
+def main(guarded: Guarded | None = None) -> int:
+    """Serve until asked to stop; returns the exit code, 0 to 3.
+
+    Args:
+        guarded: the line to the parent that watches over this process, if there is one.
+    """
+    environ = os.environ
     try:
         settings = environment.read(Settings, environ)
         limit_numeric_threads(_numeric_threads(settings))  # before anything imports numpy
@@ -47,7 +52,9 @@ def main(environ: Mapping[str, str] | None = None) -> int:
         return _supervise(settings, choices, environ)
     from omi_runtime import serve  # noqa: PLC0415 - it brings numpy
 
-    return serve.run(settings, choices, environ)
+    if guarded is not None:
+        guarded.tell_patience(settings.drain_delay + settings.grace)
+    return serve.run(settings, choices, environ, guarded)
 
 
 def _supervise(settings: Settings, choices: Sequence[Choice], environ: Mapping[str, str]) -> int:

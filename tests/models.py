@@ -7,6 +7,7 @@ variable MARKS names, so that no test has to guess how long something takes.
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -154,12 +155,34 @@ class Echo(Model):
         return data
 
 
+class Stubborn(Totals):
+    """Keeps the interpreter's lock for ever when it is told to HOLD: nobody else runs then."""
+
+    def predict(self, pair: Pair) -> Totals_:
+        if pair[0][0] == HOLD:
+            mark("holding").touch()
+            _keep_the_lock()
+        return super().predict(pair)
+
+
+class StubbornClose(Totals):
+    """Keeps the interpreter's lock for ever when it is to close."""
+
+    def close(self) -> None:
+        mark("closing").touch()
+        _keep_the_lock()
+
+
 class HangingClose(Totals):
     """Never gives back what it took."""
 
     def close(self) -> None:
         mark("closing").touch()
         time.sleep(3600)
+
+
+def _keep_the_lock() -> None:
+    re.match("(a+)+$", "a" * 99 + "b")
 
 
 def _wait_for(file: Path) -> None:

@@ -6,23 +6,37 @@ import os
 import signal
 import sys
 
-from omi_runtime.machine import limit_numeric_threads, usable_cpus
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the `omi` script; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["serve"] and not any(word.startswith("-") for word in arguments[1:2]):
-        # Until `serve` has its own way to stop, there is nothing to finish; and as a container's
-        # first process this one would not even be ended by the signal.
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        from omi_runtime import launch  # noqa: PLC0415
-
         if len(arguments) == 2:
             os.environ["OMI_MODEL"] = arguments[1]
         if len(arguments) <= 2:
-            return launch.main()
+            return serve()
+    from omi_runtime.machine import limit_numeric_threads, usable_cpus  # noqa: PLC0415
+
     limit_numeric_threads(usable_cpus())  # before anything imports numpy
     from omi_runtime.cli.commands import omi  # noqa: PLC0415
 
     return omi.main(arguments, prog_name="omi")  # ends with SystemExit
+
+
+def serve() -> int:
+    """Serve by the settings of the environment; returns the exit code.
+
+    In a process of its own, if one serves alone: what stands here until then is all that the
+    parent imports.
+    """
+    from omi_runtime import guard, processes  # noqa: PLC0415
+
+    # Until `serve` has its own way to stop, there is nothing to finish; and as a container's first
+    # process this one would not even be ended by the signal.
+    signal.signal(signal.SIGTERM, processes.end_at_once)
+    outcome = guard.guard() if guard.is_wanted(os.environ) else None
+    if isinstance(outcome, int):
+        return outcome
+    from omi_runtime import launch  # noqa: PLC0415
+
+    return launch.main(outcome)

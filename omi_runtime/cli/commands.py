@@ -7,8 +7,8 @@ import os
 import click
 import orjson
 
-from omi_runtime import __version__, launch
-from omi_runtime.cli import report
+from omi_runtime import __version__
+from omi_runtime.cli import report, serve
 from omi_runtime.cli.build import build_command
 from omi_runtime.cli.check import check_command
 from omi_runtime.cli.health import health_command
@@ -35,7 +35,7 @@ def serve_command(model: str | None, *, print_config: bool) -> None:
     if model is not None:
         os.environ["OMI_MODEL"] = model
     if not print_config:
-        raise SystemExit(launch.main())
+        raise SystemExit(serve())
     try:
         click.echo(report.configuration(os.environ))
     except StartupError as error:

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from clients import process
 from golden_servers import Serve, Server
 from omi_grpc._pb import inference_pb2 as pb
 
@@ -245,7 +246,8 @@ def test_a_slow_reader_is_held_up_and_holds_up_nobody(serve: Serve, notes: Path)
 
 def resident(server: Server) -> int:
     """Bytes of main memory that the server holds, without what it has mapped from files."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (serving,) = process.children(server.process.pid)
+    status = Path(f"/proc/{serving}/status").read_text()
     return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
 
 

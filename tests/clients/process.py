@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -94,6 +94,12 @@ def run(*command: str, seconds: float = PATIENCE, **variables: str) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def children(pid: int) -> list[int]:
+    """The processes that one has started."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
 @dataclass(frozen=True)
 class Finished:
     """How a command ended: exit code, stdout, stderr."""
@@ -138,7 +144,11 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
+            watched = children(self.process.pid)
             self.process.kill()
+            for pid in watched:  # they would stop by themselves, but not before what they hold up
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
 
     @property
@@ -155,6 +165,12 @@ class Server:
     def running(self) -> bool:
         """Whether the process is there."""
         return self.process.poll() is None
+
+    @property
+    def serving(self) -> int:
+        """The process that serves alone: the child of the one that was started."""
+        (pid,) = children(self.process.pid)
+        return pid
 
     def wait_for_log(self, pattern: str) -> re.Match[str]:
         """Wait until the log has something of this pattern."""

@@ -99,13 +99,19 @@ def test_health_is_the_interfaces_own_word(images: Images, interface: str) -> No
     # As another user than the image's, in the network of nobody.
     with Container(images.model("colours"), interface, options=["--network=none"]) as container:
         container.wait_for(lambda: container.health().code == 0)
-        podman("kill", "--signal=STOP", container.id)
+        send(container, "SIGSTOP")
         unwell = podman_exec(container, "--timeout=1")
         assert unwell.code == 1
         assert "not ready" in unwell.err
-        podman("kill", "--signal=CONT", container.id)
+        send(container, "SIGCONT")
         assert podman_exec(container).out == f"{interface}: ready\n"
         assert container.stop() == 0
+
+
+def send(container: Container, name: str) -> None:
+    """Send a signal to the process that serves, which is the child of the container's first."""
+    code = f"import os, signal as s; os.kill(int(open('/proc/1/task/1/children').read()), s.{name})"
+    podman("exec", container.id, "python", "-c", code)
 
 
 def podman_exec(container: Container, *arguments: str) -> Finished:
@@ -155,3 +161,33 @@ def test_a_model_that_calls_out_is_refused_and_named(images: Images, tmp_path: P
         assert "192.0.2.1:80" in outcome.message
         assert "there is no omi.lock.json" in container.log
         assert container.stop() == 0
+
+
+STUBBORN = """
+import re
+from omi_runtime import Model
+class Stubborn(Model):
+    version = "1.0.0"
+    def predict(self, text: str) -> str:
+        return str(re.match("(a+)+$", text))
+"""
+
+
+def test_a_model_that_keeps_the_lock_does_not_outlive_the_grace(
+    images: Images, tmp_path: Path
+) -> None:
+    (tmp_path / "model.py").write_text(STUBBORN)
+    tmp_path.chmod(0o755)
+    spec = Spec(str(tmp_path), "stubborn", {"text": "text"}, {"output": "text"})
+    options = [f"--volume={tmp_path}:/model:ro"]
+    with Container(images.runtime, options=options, OMI_GRACE="0.5") as container:
+        with KServeV1Client(container.port, spec, tmp_path) as client:
+            container.wait_for(client.ready)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"http://127.0.0.1:{container.port}/v1/models/stubborn:predict",
+                json={"instances": ["a" * 99 + "b"]},
+                timeout=2,
+            )
+        assert container.stop() == 1, container.log
+        assert "keeps the interpreter's lock" in container.log

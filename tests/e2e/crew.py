@@ -28,9 +28,7 @@ class Crew:
     @property
     def pids(self) -> set[int]:
         """The workers' processes."""
-        pid = self.server.process.pid
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return {int(word) for word in text.split()}
+        return set(process.children(self.server.process.pid))
 
     def wait_until_ready(self, n: int) -> set[int]:
         """Wait until so many workers are ready; returns their processes."""

@@ -536,7 +536,7 @@ def test_requests_given_up_without_end_are_cut_off(port: int) -> None:
 
 
 def _resident(server: Server) -> int:
-    statm = Path(f"/proc/{server.process.pid}/statm").read_text()
+    statm = Path(f"/proc/{server.serving}/statm").read_text()
     return int(statm.split()[1]) * 4096
 
 

@@ -79,7 +79,7 @@ def test_clients_that_say_nothing_take_no_threads_without_end_and_no_probes_turn
     side: tuple[Server, int],
 ) -> None:
     server, port = side
-    status = Path(f"/proc/{server.process.pid}/status")
+    status = Path(f"/proc/{server.serving}/status")
 
     def threads() -> int:
         (line,) = (line for line in status.read_text().splitlines() if "Threads" in line)

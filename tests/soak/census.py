@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients import Server
+from clients import Server, process
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Census:
 
 def workers(server: Server) -> list[int]:
     """The processes that serve: the supervisor's children."""
-    pid = server.process.pid
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return process.children(server.process.pid)
 
 
 def oldest(server: Server) -> int:

@@ -1,0 +1,204 @@
+"""The process that watches over the one that serves, and ends it when nothing else can."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from clients import (
+    MODELS,
+    Answer,
+    Client,
+    Failure,
+    KServeV1Client,
+    ModzyClient,
+    OMIClient,
+    Server,
+    Spec,
+    process,
+    until,
+)
+
+HOLD = -8.0
+GRACE = 0.5
+QUICK = 10.0
+"""Far below the grace of 30 s, and far above what a busy machine needs."""
+
+WIRES: dict[str, type[Client]] = {"omi": OMIClient, "kserve": KServeV1Client, "modzy": ModzyClient}
+
+
+@pytest.fixture
+def serve(servers: Any, marks: Path) -> Any:
+    def start(interface: str, model: str = "Totals", **variables: str) -> Any:
+        return servers(INTERFACE=interface, OMI_MODEL=f"{MODELS}:{model}", MARKS=marks, **variables)
+
+    return start
+
+
+def client_of(server: Server, interface: str, directory: Path) -> Client:
+    wire = WIRES[interface]
+    model = f"{MODELS}:Totals"
+    return wire(
+        server.port(interface),
+        Spec(model, "totals", {"pair": "FP32"}, {"total": "FP32"}),
+        directory,
+    )
+
+
+def breaks(held: Any) -> bool:
+    """Whether a caller learns that the server is gone; gRPC's client has words for that."""
+    try:
+        (outcome,) = held()
+    except (OSError, httpx.HTTPError):
+        return True
+    return isinstance(outcome, Failure)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("interface", WIRES)
+def test_a_model_that_keeps_the_lock_does_not_outlive_the_grace(
+    serve: Any, marks: Path, later: Any, tmp_path: Path, interface: str
+) -> None:
+    server = serve(interface, "Stubborn", OMI_GRACE=f"{GRACE}", MODEL_NAME="totals")
+    with client_of(server, interface, tmp_path) as client:
+        until(client.ready, "the model has loaded")
+        served = server.serving
+        held = later(lambda: client.infer([{"pair": [HOLD, 0.0]}]))
+        until((marks / "holding").exists, "the model keeps the lock")
+        began = time.monotonic()
+        server.signal()
+        assert server.wait(QUICK) == 1
+        took = time.monotonic() - began
+        assert GRACE <= took < (GRACE + 1) * process.slowness()
+        assert breaks(held)
+    assert not alive(served)
+    line = server.lines[-1]
+    assert "ERROR omi_runtime.guard: " in line
+    for word in (str(served), "0.5s", "OMI_GRACE", "lock"):
+        assert word in line
+
+
+def test_nor_one_that_keeps_it_after_a_shutdown_over_the_wire(
+    serve: Any, marks: Path, tmp_path: Path
+) -> None:
+    server = serve("omi", "StubbornClose", OMI_GRACE=f"{GRACE}", OMI_LOG_FORMAT="json")
+    with client_of(server, "omi", tmp_path) as client:
+        until(client.ready, "the model has loaded")
+        began = time.monotonic()
+        client.stop()
+        assert server.wait(QUICK) == 1
+        assert time.monotonic() - began < (GRACE + 1) * process.slowness()
+    assert (marks / "closing").exists()
+    told = json.loads(server.lines[-1])
+    assert (told["level"], told["logger"]) == ("error", "omi_runtime.guard")
+
+
+def test_a_second_signal_ends_it_at_once(
+    serve: Any, marks: Path, later: Any, tmp_path: Path
+) -> None:
+    server = serve("kserve", "Stubborn", MODEL_NAME="totals")
+    with client_of(server, "kserve", tmp_path) as client:
+        until(client.ready, "the model has loaded")
+        later(lambda: client.infer([{"pair": [HOLD, 0.0]}]))
+        until((marks / "holding").exists, "the model keeps the lock")
+        server.signal()
+        server.signal(signal.SIGINT)
+        assert server.wait(QUICK) == 1
+    assert "SIGINT again: stopping at once" in server.lines[-1]
+
+
+def test_a_signal_to_both_is_one(serve: Any, marks: Path, later: Any, tmp_path: Path) -> None:
+    """As a terminal sends it, and systemd."""
+    server = serve("omi")
+    with client_of(server, "omi", tmp_path) as client:
+        held = later(lambda: client.infer([{"pair": [HOLD, 20.0]}]))
+        until((marks / "holding").exists, "a prediction runs")
+        for pid in (server.serving, server.process.pid):
+            os.kill(pid, signal.SIGINT)
+        server.wait_for_log("stopping \\(SIGINT\\)")
+        (marks / "release").touch()
+        assert held() == [Answer({"total": 12.0})]
+    assert server.wait(QUICK) == 0
+    assert server.log.count("stopping (") == 1
+
+
+def test_a_signal_to_the_one_that_serves_is_enough(serve: Any, marks: Path) -> None:
+    server = serve("omi")
+    server.wait_for_log("is ready")
+    os.kill(server.serving, signal.SIGTERM)
+    assert server.wait(QUICK) == 0
+    assert (marks / "closed").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, "is memory short?"), (signal.SIGSEGV, "ended by SIGSEGV")],
+)
+def test_the_end_by_a_signal_is_told(serve: Any, number: signal.Signals, words: str) -> None:
+    server = serve("modzy")
+    server.wait_for_log("is ready")
+    served = server.serving
+    os.kill(served, number)
+    assert server.wait(QUICK) == 128 + number
+    assert f"process {served}, which served, ended by {number.name}" in server.lines[-1]
+    assert words in server.lines[-1]
+
+
+def test_without_its_guard_it_stops_by_itself(
+    serve: Any, marks: Path, later: Any, tmp_path: Path
+) -> None:
+    server = serve("omi")
+    with client_of(server, "omi", tmp_path) as client:
+        held = later(lambda: client.infer([{"pair": [HOLD, 20.0]}]))
+        until((marks / "holding").exists, "a prediction runs")
+        served = server.serving
+        server.process.kill()
+        until(lambda: "its parent process is gone" in server.log, "it notices")
+        (marks / "release").touch()
+        assert held() == [Answer({"total": 12.0})]
+        until(lambda: not alive(served), "it has ended")
+    assert (marks / "closed").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_before_anything_serves_a_signal_ends_both_at_once(
+    servers: Any, marks: Path, number: signal.Signals
+) -> None:
+    server = servers(INTERFACE="kserve", OMI_MODEL=f"{MODELS}:Totals", MARKS=marks)
+    served = until(lambda: process.children(server.process.pid), "there are two processes")[0]
+    server.signal(number)
+    assert server.wait(QUICK) == 0
+    assert not alive(served)
+    assert "Traceback" not in server.log
+
+
+def test_the_guard_itself_imports_next_to_nothing(serve: Any) -> None:
+    server = serve("kserve")
+    server.wait_for_log("is ready")
+
+    def mapped(pid: int) -> set[str]:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        return {Path(line.split()[-1]).name.partition(".")[0] for line in lines if ".so" in line}
+
+    heavy = {"_multiarray_umath", "loop", "orjson", "_asyncio", "_ssl"}
+    assert heavy <= mapped(server.serving)
+    assert not heavy & mapped(server.process.pid)
+
+
+def test_workers_have_a_supervisor_and_no_guard(crew: Any) -> None:
+    crew = crew()
+    pids = crew.wait_until_ready(2)
+    assert len(pids) == 2
+    assert all(not process.children(pid) for pid in pids)
