@@ -170,11 +170,12 @@ class Engine:
         finally:
             request.cancelled = not finished
             self._hold(-1, -1)
-            closing = self._call(close, request)
-            if expired:
-                closing.future.add_done_callback(_retrieve)  # the model may be long at its value
-            else:
-                await closing.future
+            closing = self._call(close, request).future
+            closing.add_done_callback(_retrieve)
+            if not expired:  # the model may be long at its value
+                # A reader may be told to go more than once, by both clocks of a deadline say, and
+                # a call whose future is cancelled never runs.
+                await asyncio.shield(closing)
         if expired:
             raise request.expired()
 
