@@ -24,13 +24,13 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         key = (model, interface, *sorted(settings.items()))
         if key not in servers:
             source = model if "/" in model else f"{MODELS}:{model}"
-            log = tmp_path_factory.mktemp(Path(model).name) / "log"
-            servers[key] = Server(source, interface, log, **settings)
+            directory = tmp_path_factory.mktemp(Path(model).name)
+            servers[key] = Server(source, interface, directory, **settings)
         return servers[key]
 
     yield get
     for server in servers.values():
-        server.process.terminate()  # all at once, for each takes its time to end
+        server.signal()  # all at once, for each takes its time to end
     failures = []
     for server in servers.values():
         try:

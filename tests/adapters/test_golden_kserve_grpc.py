@@ -6,16 +6,15 @@ the model repository as Triton has them.
 
 from __future__ import annotations
 
-import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from clients import until
 from golden_servers import MODELS, Serve, Server
 from omi_kserve._pb import open_inference_pb2 as pb
 
@@ -561,7 +560,7 @@ def test_the_values_come_as_they_are_made(serve: Serve, tmp_path: Path) -> None:
     assert numbers(next(values)) == [2, False]
     assert not mark.exists()
     values.close()  # the caller leaves
-    wait_for(mark.exists)
+    until(mark.exists, "the generator is closed")
 
 
 def test_a_failure_ends_one_answer_and_not_the_stream(serve: Serve) -> None:
@@ -601,11 +600,11 @@ def test_several_items_cannot_be_streamed(serve: Serve) -> None:
 
 def test_a_stream_that_is_idle_ends_with_the_server(tmp_path: Path) -> None:
     """It is told to try another, and the process does not wait for it until its grace is over."""
-    server = Server(f"{MODELS}:Total", "kserve", tmp_path / "log", OMI_GRACE="40")
+    server = Server(f"{MODELS}:Total", "kserve", tmp_path, OMI_GRACE="40")
     requests = Held(pb.ModelInferRequest(model_name="total", inputs=[pairs(1, 2)]))
     answers = stream(server, requests)
     assert numbers(next(answers)) == [3, True]
-    server.process.send_signal(signal.SIGTERM)
+    server.signal()
     with pytest.raises(grpc.RpcError) as error:
         next(answers)
     assert error.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -632,10 +631,3 @@ class Held:
 
     def end(self) -> None:
         self._over.set()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -367,7 +367,7 @@ def test_a_known_method_that_no_route_takes(serve: Serve) -> None:
 def test_shutdown_is_answered_and_then_the_process_ends_well(serve: Serve) -> None:
     server = serve("Words", "modzy", MODEL_NAME="ending")
     assert_told(send(server.address, "POST", "/shutdown"), EXITING)
-    assert server.process.wait(PATIENCE) == 0
+    assert server.wait() == 0
 
 
 def test_shutdown_may_be_switched_off(serve: Serve) -> None:

@@ -7,7 +7,6 @@ inputs, in order, an item that failed with `success` false and the reason under 
 
 import io
 import json
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -537,7 +536,7 @@ def test_shutdown_is_answered_and_then_the_process_ends_well(serve: Serve) -> No
     assert answer == pb.ShutdownResponse(
         status_code=200, status="OK", message="Model Shutdown Successfully."
     )
-    assert server.process.wait(PATIENCE) == 0
+    assert server.wait() == 0
 
 
 def test_shutdown_may_be_switched_off(serve: Serve) -> None:
@@ -602,7 +601,7 @@ def test_health_is_watched_from_a_failed_load_to_the_end(
         assert status(server).status_code == 200
         assert next(answers).status == SERVING
         assert check(server, service).status == SERVING
-        server.process.send_signal(signal.SIGTERM)
+        server.signal()
         # From the first moment of the drain, while calls are still answered.
         assert next(answers).status == NOT_SERVING
         assert check(server, service).status == NOT_SERVING
@@ -612,7 +611,7 @@ def test_health_is_watched_from_a_failed_load_to_the_end(
         assert stopping.message == "Model is shutting down."
         assert stopping.model_info.model_name == "fragile"
         assert list(answers) == []
-    assert server.process.wait(PATIENCE) == 0
+    assert server.wait() == 0
 
 
 @pytest.mark.parametrize(

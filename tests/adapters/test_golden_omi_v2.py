@@ -306,7 +306,7 @@ def test_shutdown(serve: Serve) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     server = serve("Total", "omi", MODEL_NAME="ending-v2")
     call(server, "Shutdown", pb.ShutdownRequest(), pb.ShutdownResponse)
-    assert server.process.wait(PATIENCE) == 0
+    assert server.wait() == 0
 
 
 def test_nonsense(typed: Server) -> None:

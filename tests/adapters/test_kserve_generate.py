@@ -2,13 +2,13 @@
 
 import http.client
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import until
 from golden_files import PATIENCE, Exchange, read, replay
 from golden_servers import Serve
 
@@ -45,13 +45,6 @@ def event(response: http.client.HTTPResponse) -> Any:
 
 def token(text: str, model: str = "tokens") -> dict[str, str]:
     return {"model_name": model, "model_version": "1.0.0", "id": "7", "text_output": text}
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def test_the_first_piece_is_there_before_the_last_is_made(serve: Serve, tmp_path: Path) -> None:
@@ -92,10 +85,10 @@ def test_a_client_that_goes_ends_the_generator(working: bool, serve: Serve, tmp_
     with stream(address, "tokens", f"closed={closed} " + f"{rest} " * 100) as events:
         assert event(events) == token("closed ")
         if working:
-            wait_until(gate.exists, "the model works on the next piece")
+            until(gate.exists, "the model works on the next piece")
         assert not closed.exists()
     if working:
         gate.with_name("gate.open").touch()
-    wait_until(closed.exists, "the generator is closed")
+    until(closed.exists, "the generator is closed")
     with stream(address, "tokens", "next") as events:
         assert event(events) == token("next ")

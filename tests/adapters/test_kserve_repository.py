@@ -2,13 +2,12 @@
 
 import http.client
 import json
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import until
 from golden_files import PATIENCE, Answer, Exchange, read, replay, send
 from golden_servers import Gate, Serve
 
@@ -44,13 +43,6 @@ def states(address: str) -> dict[str, Any]:
         "models": send(address, "GET", "/v2/models").json()["models"],
         "v1 models": send(address, "GET", "/v1/models").json()["models"],
     }
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 LOADED = {
@@ -91,7 +83,9 @@ def test_unloading_waits_for_what_is_in_flight_and_every_route_tells_the_truth(
     with ThreadPoolExecutor(1) as threads:
         with gate.occupied(lambda: predict(address, gate.path)) as first:
             unloading = threads.submit(ask, address, "unload")
-            wait_until(lambda: send(address, "GET", "/v2/health/ready").status == 503)
+            until(
+                lambda: send(address, "GET", "/v2/health/ready").status == 503, "unloading begins"
+            )
             assert states(address) == UNLOADING
             refused = predict(address, gate.path)
             assert (refused.status, refused.json()) == (503, {"error": "the model is unloaded"})
@@ -114,10 +108,10 @@ def test_unloading_goes_on_when_the_client_does_not_wait(serve: Serve, gate: Gat
     with gate.occupied(lambda: predict(address, gate.path)) as first:
         connection = http.client.HTTPConnection(address, timeout=PATIENCE)
         connection.request("POST", "/v2/repository/models/gate/unload")
-        wait_until(lambda: states(address)["state"] == "UNLOADING")
+        until(lambda: states(address)["state"] == "UNLOADING", "unloading begins")
         connection.close()
     assert first.result().json() == {"predictions": ["open"]}
-    wait_until(lambda: states(address) == UNLOADED)
+    until(lambda: states(address) == UNLOADED, "it is unloaded")
     assert ask(address, "load").status == 200
     assert states(address) == LOADED
 

@@ -3,20 +3,19 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import until
 from golden_files import Answer, send
 from golden_servers import Serve, Server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 ANSWERED = {200, 400, 413, 415, 422}
-PATIENCE = 60.0
 
 
 def run(server: Server, body: Any) -> Answer:
@@ -229,9 +228,11 @@ def test_a_server_that_is_killed_leaves_whole_outputs(tmp_path: Path) -> None:
     for name, text in words.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "text").write_text(text)
-    server = Server(f"{Path(__file__).with_name('models.py')}:Words", "modzy", tmp_path / "log")
+    server = Server(f"{Path(__file__).with_name('models.py')}:Words", "modzy", tmp_path)
     target = tmp_path / "out"
     assert message(run(server, job(tmp_path / "short", target)), 200)
+
+    done: list[str] = []
 
     def write_until_it_is_gone(name: str) -> None:
         while True:
@@ -239,13 +240,14 @@ def test_a_server_that_is_killed_leaves_whole_outputs(tmp_path: Path) -> None:
                 run(server, job(tmp_path / name, target))
             except OSError:
                 return
+            done.append(name)
 
     with ThreadPoolExecutor(4) as callers:
         for name in [*words, *words]:
             callers.submit(write_until_it_is_gone, name)
-        time.sleep(0.5)  # some hundred jobs
-        server.process.send_signal(signal.SIGKILL)
-        server.process.wait(PATIENCE)
+        until(lambda: len(done) >= 100, "a hundred jobs are done")
+        os.kill(server.serving, signal.SIGKILL)
+        assert server.wait() == 128 + signal.SIGKILL
     result = json.loads((target / "results.json").read_bytes())["data"]["result"]
     assert result.lower() in words.values()
 

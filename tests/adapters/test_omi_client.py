@@ -259,7 +259,7 @@ def test_a_model_that_failed_to_load(serve: Serve, connect: Any, tmp_path: Path)
 def test_shutdown(serve: Serve, connect: Any) -> None:
     server = serve("Total", "omi", MODEL_NAME=f"ending-{secrets.token_hex(8)}")  # used by no other
     connect(server.address).shutdown()
-    assert server.process.wait(PATIENCE) == 0
+    assert server.wait() == 0
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import re
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from clients import process
+from clients import until
 from golden_servers import Serve, Server
 from omi_grpc._pb import inference_pb2 as pb
 
@@ -79,13 +78,6 @@ class Conversation:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._requests.get, None)
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
 
 
 def test_every_request_is_answered_in_order(serve: Serve) -> None:
@@ -246,8 +238,7 @@ def test_a_slow_reader_is_held_up_and_holds_up_nobody(serve: Serve, notes: Path)
 
 def resident(server: Server) -> int:
     """Bytes of main memory that the server holds, without what it has mapped from files."""
-    (serving,) = process.children(server.process.pid)
-    status = Path(f"/proc/{serving}/status").read_text()
+    status = Path(f"/proc/{server.serving}/status").read_text()
     return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
 
 
@@ -286,11 +277,11 @@ def test_a_stop_lets_streams_finish_and_ends_idle_ones(
         if not idle:
             conversation.send(number(1500))  # some two seconds
             assert values(next(responses)) == 0
-        server.process.send_signal(signal.SIGTERM)
+        server.signal()
         if not idle:
             assert [values(next(responses)) for _ in range(1499)] == list(range(1, 1500))
         with pytest.raises(grpc.RpcError) as caught:
             next(responses)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "the server is stopping" in caught.value.details()
-    assert server.process.wait(PATIENCE) == 0
+    assert server.wait() == 0
