@@ -16,7 +16,7 @@ import selectors
 import time
 from collections.abc import Mapping
 from functools import cache
-from signal import SIGKILL
+from signal import ITIMER_REAL, SIGALRM, SIGINT, SIGKILL, SIGTERM, setitimer, signal
 from typing import TYPE_CHECKING, Final
 
 from omi_runtime.processes import (
@@ -29,6 +29,7 @@ from omi_runtime.processes import (
     ended,
     fork,
     kill,
+    wait_until,
 )
 from omi_runtime.wakeup import Wakeup
 
@@ -38,25 +39,35 @@ if TYPE_CHECKING:
 _BY_SIGNAL: Final = 128
 """What a shell adds to the number of the signal that ended a process."""
 
+EXIT_SECONDS: Final = 5.0
+"""How long the interpreter's own exit may take where no stop sets a time: after a failed load."""
+
+WRITING_SECONDS: Final = 0.1
+"""How long the log may take for the last line: a pipe may be full that nobody reads."""
+
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
-    """Whether one process serves alone, on a system that forks."""
-    if not hasattr(os, "fork"):
-        return False
+    """Whether one process serves alone."""
     try:
         return int(environ.get("OMI_WORKERS") or 1) == 1
     except ValueError:  # which the settings will say
         return True
 
 
-def guard() -> int | Guarded:
-    """Become two processes: returns the exit code in the one that called, `Guarded` in the other.
+def guard() -> Guarded:
+    """Become two processes; returns in the new one. The one that called waits, and ends with it.
 
     So the stack of the one that serves holds nothing of this, and it ends as any other does.
     """
     wakeup = Wakeup()
-    pid, line = fork(wakeup.close)
-    return Guarded(line) if pid == 0 else _Guard(pid, line, wakeup).run()
+    try:
+        pid, line = fork(wakeup.close)
+    except OSError as error:
+        os._exit(_cannot_fork(error))
+    if pid == 0:
+        return Guarded(line)
+    # Not by the interpreter's own exit, during which a signal would end it, as a signal.
+    os._exit(_Guard(pid, line, wakeup).run())
 
 
 class _Guard:
@@ -70,23 +81,22 @@ class _Guard:
         self._patience: float | None = None
         self._due = math.inf
         self._stopping = self._signalled = self._late = False
-        self._killed: str | None = None
-        self._code: int | None = None
+        self._stopped: int | None = None
+        self._verdict: int | None = None
+        self._why = ""
 
     def run(self) -> int:
         """Wait; returns the exit code, which is the child's if it has one."""
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_signals)
         self._selector.register(self._line, selectors.EVENT_READ, self._hear)
-        while self._code is None:
-            left = self._due - time.monotonic()
-            for key, _ in self._selector.select(None if left == math.inf else max(0.0, left)):
+        while True:
+            for key, _ in self._selector.select(wait_until(self._due)):
                 key.data()
             for pid, code in ended():
                 if pid == self._pid:
-                    self._code = code
-            if self._code is None and time.monotonic() >= self._due:
+                    return self._outcome(code)
+            if time.monotonic() >= self._due:
                 self._on_time()
-        return self._outcome(self._code)
 
     def _hear(self) -> None:
         for word, rest in self._line.heard():
@@ -94,19 +104,26 @@ class _Guard:
                 self._patience = float(rest)
             elif word == "stopping":
                 self._stop(rest)
+            elif word == "stopped":
+                self._stopped = int(rest)
+                if not self._stopping:
+                    self._due = time.monotonic() + EXIT_SECONDS
         if self._line.ended:
             self._selector.unregister(self._line)
 
     def _on_signals(self) -> None:
         for name in self._wakeup.stops():
-            if self._signalled or self._patience is None:
-                self._kill(f"{name} again: stopping at once")
+            if self._patience is None:
+                self._kill(EXIT_STOPPED, "")  # nothing has been served yet
+            elif self._signalled:
+                code = EXIT_CUT_OFF if self._stopped is None else self._stopped
+                self._kill(code, f"{name} again: stopping at once")
             else:  # it may follow a shutdown over the wire
                 self._stop(name)
             self._signalled = True
 
     def _stop(self, reason: str) -> None:
-        if not self._stopping:
+        if not self._stopping and self._stopped is None:
             self._stopping = True
             self._due = time.monotonic() + (self._patience or 0.0)
             self._line.tell("stop", reason)
@@ -115,17 +132,26 @@ class _Guard:
         """The child has had its time, and then a margin."""
         if not self._late:
             self._late = True
-            self._due += MARGIN_SECONDS
+            self._due = time.monotonic() + MARGIN_SECONDS
             _logger()  # imports what telling of the end takes, while there is nothing else to do
-            return
-        self._kill(
-            f"process {self._pid} has not stopped in the {self._patience:g}s of OMI_DRAIN_DELAY "
-            "and OMI_GRACE, and was cut off: the model may be in native code, or in a regular "
-            "expression, that keeps the interpreter's lock"
-        )
+        elif self._stopped is not None:
+            self._kill(
+                self._stopped,
+                f"process {self._pid} had stopped, but did not exit, and was cut off: a hook of "
+                "atexit, a thread or a child process of the model holds it up",
+            )
+        else:
+            self._kill(
+                EXIT_CUT_OFF,
+                f"process {self._pid} has not stopped in the {self._patience:g}s of "
+                "OMI_DRAIN_DELAY and OMI_GRACE, and was cut off: the model may be in native code, "
+                "or in a regular expression, that keeps the interpreter's lock",
+            )
 
-    def _kill(self, why: str) -> None:
-        self._killed = self._killed or why
+    def _kill(self, code: int, why: str) -> None:
+        """End the child at once, and this process with that code; the first time counts."""
+        if self._verdict is None:
+            self._verdict, self._why = code, why
         self._due = math.inf
         kill(self._pid)
 
@@ -133,14 +159,31 @@ class _Guard:
         """The exit code, and a line in the log if the child could not write it itself."""
         if code >= 0:
             return code
-        if self._killed is None:
-            hint = ", which nobody may have sent: is memory short?" if -code == SIGKILL else ""
-            _logger().error(f"process {self._pid}, which served, {describe_end(code)}{hint}")
-            return _BY_SIGNAL - code
-        if self._patience is None:
-            return EXIT_STOPPED  # nothing had been served yet
-        _logger().error(self._killed)
-        return EXIT_CUT_OFF
+        if self._stopped is not None and -code in (SIGTERM, SIGINT):
+            return self._stopped  # it came when there was nothing to cut off any more
+        if self._verdict is None:
+            hint = "; if nobody has sent it, memory was short" if -code == SIGKILL else ""
+            self._verdict = _BY_SIGNAL - code
+            self._why = f"process {self._pid}, which served, {describe_end(code)}{hint}"
+        if self._why:
+            _tell(self._why, self._verdict)
+        return self._verdict
+
+
+def _tell(message: str, code: int) -> None:
+    """Log an error; where nobody takes it, end without."""
+    logger = _logger()
+    signal(SIGALRM, lambda *_: os._exit(code))
+    setitimer(ITIMER_REAL, WRITING_SECONDS)
+    logger.error(message)
+    setitimer(ITIMER_REAL, 0)
+
+
+def _cannot_fork(error: OSError) -> int:
+    from omi_runtime import logs  # noqa: PLC0415
+    from omi_runtime.errors import LoadError  # noqa: PLC0415
+
+    return logs.fail(LoadError(f"no process could be started that serves: {error}"))
 
 
 @cache
@@ -149,8 +192,13 @@ def _logger() -> logging.Logger:
     import logging  # noqa: PLC0415
 
     from omi_runtime import environment, logs  # noqa: PLC0415
+    from omi_runtime.errors import SettingsError  # noqa: PLC0415
     from omi_runtime.settings import Settings  # noqa: PLC0415
 
-    settings = environment.read(Settings, os.environ)
-    logs.configure(settings.log_level, settings.log_format)
+    try:
+        settings = environment.read(Settings, os.environ)
+    except SettingsError:  # the child has ended before it could say so
+        logs.configure("info", "text")
+    else:
+        logs.configure(settings.log_level, settings.log_format)
     return logging.getLogger(__name__)

@@ -4,6 +4,7 @@ Between them is a line, a socket pair that carries words:
 
     up     patience SECONDS   a stop may take this long from now on: something serves
            stopping REASON    this process stops, because of a signal or of a caller's request
+           stopped CODE       nothing is left but the interpreter's own exit, with this code
     down   stop REASON        finish what is in flight and end
 
 The end of the line says that the other side is gone. A `Worker` has further words.
@@ -11,10 +12,12 @@ The end of the line says that the other side is gone. A `Worker` has further wor
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -31,6 +34,9 @@ MARGIN_SECONDS: Final = 0.85
 All is over within a second of the grace. A child that can end itself needs little more than
 `serve.CLOSING_SECONDS`.
 """
+
+_LONGEST_WAIT: Final = 3600.0
+"""Selectors take no more than some weeks, and settings do."""
 
 
 class Word(NamedTuple):
@@ -113,8 +119,21 @@ class Guarded:
         """This process has been asked to stop, by whom the parent may not know."""
         self._line.tell("stopping", reason)
 
+    def tell_stopped(self, code: int) -> None:
+        """Nothing is left to do here but to exit with this code."""
+        self._line.tell("stopped", str(code))
+
     def _on_word(self, word: str, rest: str) -> None:
         """A word that is not for every child."""
+
+
+def open_standard_streams() -> None:
+    """Have something at 0, 1 and 2 where that is closed, so that no socket gets their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
 def end_at_once(*_: object) -> None:
@@ -129,8 +148,9 @@ def fork(leave: Callable[[], None]) -> tuple[int, Line]:
         leave: called in the new process, to let go of what is the parent's.
     """
     ours, theirs = socket.socketpair()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # which one that was closed from the start is
+            stream.flush()
     # A signal between the fork and the new process's own handlers would wake the parent.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -143,10 +163,21 @@ def fork(leave: Callable[[], None]) -> tuple[int, Line]:
             leave()
             ours.close()
             return 0, Line(theirs)
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     theirs.close()
     return pid, Line(ours)
+
+
+def wait_until(moment: float) -> float | None:
+    """How long a selector is to wait until a time of `time.monotonic`; maybe less, but not more."""
+    if moment == math.inf:
+        return None
+    return min(max(0.0, moment - time.monotonic()), _LONGEST_WAIT)
 
 
 def kill(pid: int) -> None:

@@ -90,6 +90,8 @@ class Process:
             code = logs.fail(error)
         drained = await self._drain(adapters, failed=code != EXIT_STOPPED)
         code = code if drained or code else EXIT_CUT_OFF
+        if self._guarded is not None:
+            self._guarded.tell_stopped(code)
         if not drained or self._handler.running:
             # A thread still runs, the author's or one that reads a file: the interpreter's own exit
             # would wait for it, or tear modules down under it.

@@ -37,6 +37,7 @@ from omi_runtime.processes import (
     end_at_once,
     ended,
     kill,
+    wait_until,
 )
 from omi_runtime.settings import Settings
 from omi_runtime.transport.shared_port import SharedPorts
@@ -190,6 +191,8 @@ class Supervisor:
                 # A signal was meant for that process; a caller does not know that there are more.
                 if rest not in signal.Signals.__members__:
                     self._stop(rest)
+            elif word == "stopped":
+                child.stopped = int(rest)
             elif word == "left":
                 self._handover.left(child, int(rest), for_good=self._stopping)
         if child.line.ended:
@@ -234,6 +237,8 @@ class Supervisor:
         self._forget(child.stderr)
         child.close()
         place.vacate()
+        if child.stopped is not None and -code in (signal.SIGTERM, signal.SIGINT):
+            code = child.stopped  # it came when there was nothing to cut off any more
         if self._stopping_until is not None:
             self._code = self._code or (code if code >= 0 else EXIT_CUT_OFF)
         elif not self._proven and code in (SettingsError.exit_code, EXIT_FAILED):
@@ -279,8 +284,7 @@ class Supervisor:
         times = [place.due for place in self._places if place.due is not None]
         times += [place.trial_until for place in self._places if place.child is not None]
         times += [math.inf if self._stopping_until is None else self._stopping_until]
-        nearest = min(times)
-        return None if nearest == math.inf else max(0.0, nearest - time.monotonic())
+        return wait_until(min(times))
 
     def _watch_time(self) -> None:
         now = time.monotonic()

@@ -91,6 +91,7 @@ class Child:
         last_lines: of its stderr.
         ready_since: a time of `time.monotonic`; None until it is ready.
         leaving: it has said that it stops.
+        stopped: the exit code that it has said it will end with, nothing being left to do.
     """
 
     def __init__(self, pid: int, line: Line, stderr: int) -> None:
@@ -100,6 +101,7 @@ class Child:
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self.ready_since: float | None = None
         self.leaving = False
+        self.stopped: int | None = None
         self._partial = b""
 
     def pass_on(self) -> bool:
@@ -143,7 +145,12 @@ def fork_worker(make: Callable[[Line], Worker], leave: Callable[[], None]) -> Ch
         leave: called in the new process, to let go of what is the supervisor's.
     """
     reading, writing = os.pipe()
-    pid, line = fork(leave)
+    try:
+        pid, line = fork(leave)
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     if pid == 0:
         os.dup2(writing, 2)
         os.close(writing)

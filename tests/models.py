@@ -6,8 +6,10 @@ variable MARKS names, so that no test has to guess how long something takes.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -171,6 +173,22 @@ class StubbornClose(Totals):
     def close(self) -> None:
         mark("closing").touch()
         _keep_the_lock()
+
+
+class SlowToExit(Totals):
+    """Has the interpreter's exit wait for an hour; fails to load if `broken` is there."""
+
+    def load(self) -> None:
+        atexit.register(time.sleep, 3600)
+        if mark("broken").exists():
+            raise RuntimeError("the weights are missing")
+
+
+class SignalledAtTheEnd(Totals):
+    """A signal comes when all is over, and the handlers are gone with the event loop."""
+
+    def load(self) -> None:
+        atexit.register(os.kill, os.getpid(), signal.SIGTERM)
 
 
 class HangingClose(Totals):

@@ -31,12 +31,12 @@ def serve() -> int:
     """
     from omi_runtime import guard, processes  # noqa: PLC0415
 
+    processes.open_standard_streams()
     # Until `serve` has its own way to stop, there is nothing to finish; and as a container's first
     # process this one would not even be ended by the signal.
-    signal.signal(signal.SIGTERM, processes.end_at_once)
-    outcome = guard.guard() if guard.is_wanted(os.environ) else None
-    if isinstance(outcome, int):
-        return outcome
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, processes.end_at_once)
+    guarded = guard.guard() if guard.is_wanted(os.environ) else None
     from omi_runtime import launch  # noqa: PLC0415
 
-    return launch.main(outcome)
+    return launch.main(guarded)

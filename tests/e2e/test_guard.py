@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +146,7 @@ def test_a_signal_to_the_one_that_serves_is_enough(serve: Any, marks: Path) -> N
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGKILL, "is memory short?"), (signal.SIGSEGV, "ended by SIGSEGV")],
+    [(signal.SIGKILL, "memory was short"), (signal.SIGSEGV, "ended by SIGSEGV")],
 )
 def test_the_end_by_a_signal_is_told(serve: Any, number: signal.Signals, words: str) -> None:
     server = serve("modzy")
@@ -182,6 +184,95 @@ def test_before_anything_serves_a_signal_ends_both_at_once(
     assert server.wait(QUICK) == 0
     assert not alive(served)
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_grace_of_a_month(serve: Any, workers: str) -> None:
+    """Longer than selectors wait."""
+    server = serve("omi", OMI_GRACE="2592000", OMI_WORKERS=workers)
+    server.wait_for_log("is ready: 2" if workers == "2" else "is ready")
+    server.signal()
+    assert server.wait(QUICK) == 0
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", ">&- 2>&- <&-"])
+def test_closed_standard_streams(servers: Any, marks: Path, closed: str, workers: str) -> None:
+    with process.reserved_port() as port:
+        server = servers(
+            *("sh", "-c", f"exec {process.OMI} serve {closed}"),
+            INTERFACE="modzy",
+            HTTP_PORT=port,
+            OMI_MODEL=f"{MODELS}:Totals",
+            OMI_WORKERS=workers,
+            MARKS=marks,
+        )
+
+        def ready() -> bool:
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/status").status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        until(ready, "it answers")
+    server.signal()
+    assert server.wait(QUICK) == 0
+
+
+def test_an_exit_that_hangs_after_a_stop(serve: Any) -> None:
+    server = serve("omi", "SlowToExit", OMI_GRACE=f"{GRACE}")
+    server.wait_for_log("is ready")
+    began = time.monotonic()
+    server.signal()
+    assert server.wait(QUICK) == 0, "nothing was cut off but the interpreter's exit"
+    assert time.monotonic() - began < (GRACE + 1) * process.slowness()
+    assert "had stopped, but did not exit" in server.lines[-1]
+
+
+def test_an_exit_that_hangs_after_a_failed_load(serve: Any, marks: Path) -> None:
+    (marks / "broken").touch()
+    server = serve("kserve", "SlowToExit")
+    assert server.wait() == 3
+    assert "did not load" in server.log
+    assert "had stopped, but did not exit" in server.lines[-1]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_when_all_is_over(serve: Any, workers: str) -> None:
+    server = serve("omi", "SignalledAtTheEnd", OMI_WORKERS=workers)
+    server.wait_for_log("is ready: 2" if workers == "2" else "is ready")
+    server.signal()
+    assert server.wait(QUICK) == 0
+    assert "ERROR" not in server.log
+
+
+def test_a_log_that_nobody_reads(marks: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):  # when it is full
+        while os.write(writing, bytes(4096)):
+            pass
+    os.set_blocking(writing, True)
+    with process.reserved_port() as port:
+        variables = {
+            "INTERFACE": "modzy",
+            "HTTP_PORT": str(port),
+            "OMI_MODEL": f"{MODELS}:Totals",
+            "MARKS": str(marks),
+        }
+        server = subprocess.Popen(
+            (process.OMI, "serve"), stderr=writing, env=process.environment(**variables)
+        )
+        try:
+            (served,) = until(lambda: process.children(server.pid), "there are two processes")
+            os.kill(served, signal.SIGKILL)
+            assert server.wait(QUICK) == 128 + signal.SIGKILL
+        finally:
+            server.kill()
+            server.wait()
+            os.close(reading)
+            os.close(writing)
 
 
 def test_the_guard_itself_imports_next_to_nothing(serve: Any) -> None:
