@@ -15,6 +15,7 @@ import os
 import selectors
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from signal import ITIMER_REAL, SIGALRM, SIGINT, SIGKILL, SIGTERM, setitimer, signal
 from typing import TYPE_CHECKING, Final
@@ -94,6 +95,7 @@ class _Guard:
                 key.data()
             for pid, code in ended():
                 if pid == self._pid:
+                    self._hear()  # its last words
                     return self._outcome(code)
             if time.monotonic() >= self._due:
                 self._on_time()
@@ -109,7 +111,8 @@ class _Guard:
                 if not self._stopping:
                     self._due = time.monotonic() + EXIT_SECONDS
         if self._line.ended:
-            self._selector.unregister(self._line)
+            with suppress(KeyError):
+                self._selector.unregister(self._line)
 
     def _on_signals(self) -> None:
         for name in self._wakeup.stops():
