@@ -17,19 +17,21 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from signal import ITIMER_REAL, SIGALRM, SIGINT, SIGKILL, SIGTERM, setitimer, signal
+from signal import ITIMER_REAL, SIGALRM, SIGKILL, setitimer, signal
 from typing import TYPE_CHECKING, Final
 
 from omi_runtime.processes import (
     EXIT_CUT_OFF,
+    EXIT_SECONDS,
     EXIT_STOPPED,
     MARGIN_SECONDS,
     Guarded,
     Line,
+    as_told,
     describe_end,
-    ended,
     fork,
     kill,
+    reap,
     wait_until,
 )
 from omi_runtime.wakeup import Wakeup
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
 
 _BY_SIGNAL: Final = 128
 """What a shell adds to the number of the signal that ended a process."""
-
-EXIT_SECONDS: Final = 5.0
-"""How long the interpreter's own exit may take where no stop sets a time: after a failed load."""
 
 WRITING_SECONDS: Final = 0.1
 """How long the log may take for the last line: a pipe may be full that nobody reads."""
@@ -93,7 +92,7 @@ class _Guard:
         while True:
             for key, _ in self._selector.select(wait_until(self._due)):
                 key.data()
-            for pid, code in ended():
+            for pid, code in reap():
                 if pid == self._pid:
                     self._hear()  # its last words
                     return self._outcome(code)
@@ -160,10 +159,10 @@ class _Guard:
 
     def _outcome(self, code: int) -> int:
         """The exit code, and a line in the log if the child could not write it itself."""
+        if self._verdict is None:
+            code = as_told(code, self._stopped)
         if code >= 0:
             return code
-        if self._stopped is not None and -code in (SIGTERM, SIGINT):
-            return self._stopped  # it came when there was nothing to cut off any more
         if self._verdict is None:
             hint = "; if nobody has sent it, memory was short" if -code == SIGKILL else ""
             self._verdict = _BY_SIGNAL - code

@@ -30,6 +30,7 @@ class Place:
         crashes: in a row.
         adopted_by: the worker that takes the connections of this place, while its own is gone.
         trial_until: when the child has to be ready that was forked with a loaded model.
+        gone_by: when the child has to have ended that has nothing left to do.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Place:
     crashes: int = 0
     adopted_by: Child | None = None
     trial_until: float = math.inf
+    gone_by: float = math.inf
 
     @property
     def ready(self) -> bool:
@@ -52,7 +54,7 @@ class Place:
     def vacate(self) -> None:
         """The worker is gone; if it had been ready for long, earlier crashes are forgotten."""
         child, self.child = self.child, None
-        self.trial_until = math.inf
+        self.trial_until = self.gone_by = math.inf
         since = child.ready_since if child else None
         if since is not None and time.monotonic() - since > STEADY_SECONDS:
             self.crashes = 0

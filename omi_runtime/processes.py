@@ -35,6 +35,9 @@ All is over within a second of the grace. A child that can end itself needs litt
 `serve.CLOSING_SECONDS`.
 """
 
+EXIT_SECONDS: Final = 5.0
+"""How long the interpreter's own exit may take where no stop sets a time: after a failed load."""
+
 _LONGEST_WAIT: Final = 3600.0
 """Selectors take no more than some weeks, and settings do."""
 
@@ -154,7 +157,12 @@ def fork(leave: Callable[[], None]) -> tuple[int, Line]:
     # A signal between the fork and the new process's own handlers would wake the parent.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,10 +171,6 @@ def fork(leave: Callable[[], None]) -> tuple[int, Line]:
             leave()
             ours.close()
             return 0, Line(theirs)
-    except OSError:
-        ours.close()
-        theirs.close()
-        raise
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     theirs.close()
@@ -186,7 +190,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def ended() -> Iterator[tuple[int, int]]:
+def reap() -> Iterator[tuple[int, int]]:
     """Who has ended, and how: a pid and an exit code, below 0 for a signal.
 
     A container's first process also inherits what others leave behind.
@@ -199,6 +203,17 @@ def ended() -> Iterator[tuple[int, int]]:
         if pid == 0:
             return
         yield pid, os.waitstatus_to_exitcode(status)
+
+
+def as_told(code: int, stopped: int | None) -> int:
+    """An exit code, or that which the process had said it would have, nothing being left to do.
+
+    A signal that comes during the interpreter's own exit, when Python has taken its handlers back,
+    or that has to end such an exit, changes nothing about how the process has stopped.
+    """
+    if stopped is not None and -code in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        return stopped
+    return code
 
 
 def describe_end(code: int) -> str:

@@ -31,12 +31,14 @@ from omi_runtime.handover import Handover
 from omi_runtime.places import CRASHES, Place
 from omi_runtime.processes import (
     EXIT_CUT_OFF,
+    EXIT_SECONDS,
     MARGIN_SECONDS,
     Line,
+    as_told,
     describe_end,
     end_at_once,
-    ended,
     kill,
+    reap,
     wait_until,
 )
 from omi_runtime.settings import Settings
@@ -193,6 +195,8 @@ class Supervisor:
                     self._stop(rest)
             elif word == "stopped":
                 child.stopped = int(rest)
+                if not self._stopping:
+                    place.gone_by = time.monotonic() + EXIT_SECONDS
             elif word == "left":
                 self._handover.left(child, int(rest), for_good=self._stopping)
         if child.line.ended:
@@ -225,7 +229,7 @@ class Supervisor:
     # --- how workers end ---
 
     def _reap(self) -> None:
-        for pid, code in ended():
+        for pid, code in reap():
             for place in self._places:
                 if place.child is not None and place.child.pid == pid:
                     self._ended(place, place.child, code)
@@ -237,8 +241,7 @@ class Supervisor:
         self._forget(child.stderr)
         child.close()
         place.vacate()
-        if child.stopped is not None and -code in (signal.SIGTERM, signal.SIGINT):
-            code = child.stopped  # it came when there was nothing to cut off any more
+        code = as_told(code, child.stopped)
         if self._stopping_until is not None:
             self._code = self._code or (code if code >= 0 else EXIT_CUT_OFF)
         elif not self._proven and code in (SettingsError.exit_code, EXIT_FAILED):
@@ -282,7 +285,8 @@ class Supervisor:
     def _patience(self) -> float | None:
         """Until when nothing is to be done unless something happens; None is for ever."""
         times = [place.due for place in self._places if place.due is not None]
-        times += [place.trial_until for place in self._places if place.child is not None]
+        for place in self._places:
+            times += (place.trial_until, place.gone_by)  # infinite where nobody is
         times += [math.inf if self._stopping_until is None else self._stopping_until]
         return wait_until(min(times))
 
@@ -294,6 +298,10 @@ class Supervisor:
         for place in self._places:
             if place.child is not None and now >= place.trial_until:
                 self._hangs(place, place.child)
+            elif place.child is not None and now >= place.gone_by:
+                logger.error("worker %d had stopped, but did not exit: cut off", place.number)
+                place.gone_by = math.inf
+                kill(place.child.pid)
 
     def _hangs(self, place: Place, child: Child) -> None:
         """The model does not answer in a process that was forked after it had been loaded."""
@@ -327,11 +335,12 @@ class Supervisor:
 
     def _kill(self) -> None:
         """Have no patience any more."""
-        self._code = self._code or EXIT_CUT_OFF
+        left = [place.child for place in self._places if place.child is not None]
+        if any(child.stopped is None for child in left):
+            self._code = self._code or EXIT_CUT_OFF
         self._stopping_until = math.inf
-        for place in self._places:
-            if place.child is not None:
-                kill(place.child.pid)
+        for child in left:
+            kill(child.pid)
 
     def _on_signals(self) -> None:
         for name in self._wakeup.stops():

@@ -28,6 +28,9 @@ PATIENCE = 30.0
 
 _OURS = re.compile(r"^(INTERFACE|PROTOCOL|HTTP_PORT|PSC_MODEL_PORT|MODEL_NAME|OMI_.*)$")
 
+QUICK = 10.0
+"""Far below the grace of 30 s, and far above what a busy machine needs."""
+
 used: list[Server] = []
 """The servers that the running test has to do with, for its report if it fails."""
 
@@ -98,6 +101,15 @@ def children(pid: int) -> list[int]:
     """The processes that one has started."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there that has not ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 @dataclass(frozen=True)

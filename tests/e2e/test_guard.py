@@ -26,11 +26,10 @@ from clients import (
     process,
     until,
 )
+from clients.process import QUICK, alive
 
 HOLD = -8.0
 GRACE = 0.5
-QUICK = 10.0
-"""Far below the grace of 30 s, and far above what a busy machine needs."""
 
 WIRES: dict[str, type[Client]] = {"omi": OMIClient, "kserve": KServeV1Client, "modzy": ModzyClient}
 
@@ -60,13 +59,6 @@ def breaks(held: Any) -> bool:
     except (OSError, httpx.HTTPError):
         return True
     return isinstance(outcome, Failure)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("interface", WIRES)
@@ -155,7 +147,7 @@ def test_the_end_by_a_signal_is_told(serve: Any, number: signal.Signals, words: 
     os.kill(served, number)
     assert server.wait(QUICK) == 128 + number
     assert f"process {served}, which served, ended by {number.name}" in server.lines[-1]
-    assert words in server.lines[-1]
+    assert words in server.log
 
 
 def test_without_its_guard_it_stops_by_itself(
@@ -220,19 +212,24 @@ def test_closed_standard_streams(servers: Any, marks: Path, closed: str, workers
     assert server.wait(QUICK) == 0
 
 
-def test_an_exit_that_hangs_after_a_stop(serve: Any) -> None:
-    server = serve("omi", "SlowToExit", OMI_GRACE=f"{GRACE}")
-    server.wait_for_log("is ready")
+@pytest.mark.parametrize(
+    ("workers", "words"),
+    [("1", "had stopped, but did not exit"), ("2", "workers that have not stopped in time")],
+)
+def test_an_exit_that_hangs_after_a_stop(serve: Any, workers: str, words: str) -> None:
+    server = serve("omi", "SlowToExit", OMI_GRACE=f"{GRACE}", OMI_WORKERS=workers)
+    server.wait_for_log("is ready: 2" if workers == "2" else "is ready")
     began = time.monotonic()
     server.signal()
     assert server.wait(QUICK) == 0, "nothing was cut off but the interpreter's exit"
     assert time.monotonic() - began < (GRACE + 1) * process.slowness()
-    assert "had stopped, but did not exit" in server.lines[-1]
+    assert words in server.log
 
 
-def test_an_exit_that_hangs_after_a_failed_load(serve: Any, marks: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_exit_that_hangs_after_a_failed_load(serve: Any, marks: Path, workers: str) -> None:
     (marks / "broken").touch()
-    server = serve("kserve", "SlowToExit")
+    server = serve("kserve", "SlowToExit", OMI_WORKERS=workers)
     assert server.wait() == 3
     assert "did not load" in server.log
     assert "had stopped, but did not exit" in server.lines[-1]

@@ -13,14 +13,13 @@ from typing import Any
 import grpc
 import pytest
 from clients import MODELS, Answer, KServeV1Client, OMIClient, Spec, until
+from clients.process import QUICK
 
 from omi_runtime.transport._pb import health_pb2, reflection_pb2
 
 TOTALS = Spec(f"{MODELS}:Totals", "totals", {"pair": "FP32"}, {"total": "FP32"})
 SLEEP, HOLD = -5.0, -8.0
 ITEM = {"pair": [1.0, 2.0]}
-QUICK = 10.0
-"""Far below the grace of 30 s, and far above what a busy machine needs."""
 
 
 @pytest.fixture

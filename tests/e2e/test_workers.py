@@ -15,13 +15,11 @@ from typing import Any
 import httpx
 import pytest
 from clients import KServeGRPCClient, KServeV1Client, ModzyClient, OMIClient, process, until
-from clients.process import reserved_port
+from clients.process import QUICK, alive, reserved_port
 from crew import ask, who
 from worker_models import CRASH, ORPHAN, WHO
 
 WIRES = (OMIClient, KServeV1Client, ModzyClient)
-QUICK = 10.0
-"""Far below the grace of 30 s, and far above what a busy machine needs."""
 
 each = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.wire)
 early_and_late = pytest.mark.parametrize("wire", [OMIClient, KServeV1Client], ids=lambda w: w.wire)
@@ -36,15 +34,6 @@ def refuses(port: int) -> bool:
     except ConnectionResetError:  # whoever listened is closing
         return False
     return False
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there that has not ended."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 # --- serving ---
