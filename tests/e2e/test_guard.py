@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -110,7 +111,8 @@ def test_a_second_signal_ends_it_at_once(
         server.signal()
         server.signal(signal.SIGINT)
         assert server.wait(QUICK) == 1
-    assert "SIGINT again: stopping at once" in server.lines[-1]
+    # Of two signals that wait the system hands out that with the lower number first.
+    assert re.search("SIG(INT|TERM) again: stopping at once", server.lines[-1])
 
 
 def test_a_signal_to_both_is_one(serve: Any, marks: Path, later: Any, tmp_path: Path) -> None:
